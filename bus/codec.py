@@ -1,0 +1,77 @@
+"""One encoder and one decoder for everything that crosses a wire."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from .tokens import Tokens
+
+T = TypeVar("T")
+
+JSON_STARTS = b"{[ \t\r\n"
+"""JSON begins with one of these; a MessagePack map or array never does (0x80 and above)."""
+
+
+class Undecodable(ValueError):
+    """The bytes are not the message they should be; the text says where and why."""
+
+
+def _to_builtin(value: object) -> object:
+    if isinstance(value, Tokens):
+        return value.packed
+    raise TypeError(f"no wire form for {type(value).__name__}")
+
+
+def _from_builtin(kind: type, value: Any) -> object:
+    if kind is Tokens and isinstance(value, bytes):
+        return Tokens.from_packed(value)
+    raise ValueError(f"cannot make {kind.__name__} of {type(value).__name__}")
+
+
+_msgpack = msgspec.msgpack.Encoder(enc_hook=_to_builtin)
+_json = msgspec.json.Encoder()
+_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+_json_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+def encode(message: object) -> bytes:
+    """MessagePack, token ids as packed little-endian int32."""
+    return _msgpack.encode(message)
+
+
+def encode_json(message: object) -> bytes:
+    return _json.encode(message)
+
+
+def decode(payload: bytes, kind: type[T]) -> T:
+    """The message of type ``kind`` (a Struct or a union of tagged ones) in MessagePack.
+
+    Raises:
+        Undecodable: naming the field that is wrong.
+    """
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind, dec_hook=_from_builtin)
+    try:
+        return decoder.decode(payload)  # type: ignore[no-any-return]
+    except (msgspec.DecodeError, ValueError) as error:
+        raise Undecodable(str(error)) from None
+
+
+def is_json(payload: bytes) -> bool:
+    return payload != b"" and payload[0] in JSON_STARTS
+
+
+def decode_public(payload: bytes, kind: type[T]) -> T:
+    """The same from JSON or MessagePack, told apart by the first byte."""
+    if not is_json(payload):
+        return decode(payload, kind)
+    decoder = _json_decoders.get(kind)
+    if decoder is None:
+        decoder = _json_decoders[kind] = msgspec.json.Decoder(kind)
+    try:
+        return decoder.decode(payload)  # type: ignore[no-any-return]
+    except (msgspec.DecodeError, ValueError) as error:
+        raise Undecodable(str(error)) from None

@@ -1,0 +1,96 @@
+"""The public protocol: what any NATS client may publish, and the messages it reads back.
+
+A request is one JSON or MessagePack object (told apart by the first byte) on
+``ms.generate.<model>`` with a reply subject. Replies are `Welcome`, then `Delta`s, then exactly one
+terminal message: `Done` or `Rejected`. A JSON request is answered with one JSON object per message;
+a MessagePack request with a `Batch`, an array of such objects, per message.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from .messages import FinishReason, Reason, Usage
+
+
+class ChatMessage(Struct, frozen=True, forbid_unknown_fields=True):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class GenerateRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One of ``prompt`` (text or token ids) and ``messages`` (a chat) is required."""
+
+    prompt: str | tuple[int, ...] | None = None
+    messages: tuple[ChatMessage, ...] | None = None
+    max_tokens: int = 128
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+    stop: str | tuple[str, ...] = ()
+    stop_tokens: tuple[int, ...] = ()
+    logprobs: int | None = None
+    orchestration: str | None = None
+    """Which strategy serves this request; None takes the router's default."""
+    timeout_s: float | None = None
+    """Cancel the request when it is not finished after so long."""
+    tag: str = ""
+    """Comes back in `Welcome` and `Rejected`, for clients with one mailbox for many requests."""
+
+
+class Welcome(Struct, frozen=True, tag_field="type", tag="accepted"):
+    """The request is in: ``flow`` is its id, for cancelling and tracing."""
+
+    flow: str
+    prompt_tokens: int
+    tag: str = ""
+
+
+class TokenLogprob(Struct, frozen=True):
+    """Natural logarithms of probabilities, of the chosen token and the likeliest ones."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Delta(Struct, frozen=True, tag_field="type", tag="tokens", omit_defaults=True):
+    """New tokens. ``offset`` counts tokens from the start of the answer: a client that has seen
+    ``offset + len(tokens)`` already drops the message. ``text`` never ends inside a character; it
+    may lag behind the tokens while a character or a stop string is incomplete."""
+
+    flow: str
+    offset: int
+    tokens: tuple[int, ...]
+    text: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Done(Struct, frozen=True, tag_field="type", tag="finished"):
+    """The terminal message. ``offset`` is the number of tokens in the whole answer."""
+
+    flow: str
+    offset: int
+    reason: FinishReason
+    usage: Usage = Usage()
+    message: str = ""
+    """Says what went wrong where the reason is ``error``."""
+
+
+class Rejected(Struct, frozen=True, tag_field="type", tag="refused"):
+    """The terminal message of a request that was never begun."""
+
+    reason: Reason
+    message: str
+    tag: str = ""
+
+
+Reply: TypeAlias = Welcome | Delta | Done | Rejected
+Batch: TypeAlias = tuple[Reply, ...]

@@ -1,0 +1,79 @@
+"""Every subject of the system, made in one place from ids that cannot hold a wildcard."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from msgspec import Struct
+
+TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What may stand between two dots: no dot, wildcard, space or user text of any length."""
+
+
+class BadToken(ValueError):
+    """A name that may not become a part of a subject."""
+
+    def __init__(self, what: str, given: str) -> None:
+        super().__init__(
+            f"{what} {given[:80]!r} is not allowed: use 1 to 64 letters, digits, '_' or '-'"
+        )
+        self.what, self.given = what, given
+
+
+def token(what: str, given: str) -> str:
+    """``given``, if it may be one token of a subject; ``what`` names it in the error.
+
+    Raises:
+        BadToken: otherwise.
+    """
+    if not TOKEN.fullmatch(given):
+        raise BadToken(what, given)
+    return given
+
+
+class Subjects(Struct, frozen=True):
+    """The subjects under one namespace."""
+
+    namespace: str = "ms"
+
+    def __post_init__(self) -> None:
+        token("namespace", self.namespace)
+
+    def generate(self, model: str) -> str:
+        return f"{self.namespace}.generate.{token('model', model)}"
+
+    @property
+    def every_generate(self) -> str:
+        return f"{self.namespace}.generate.*"
+
+    def command(self, engine: str, verb: str) -> str:
+        return f"{self.namespace}.engine.{token('engine', engine)}.{token('verb', verb)}"
+
+    def commands(self, engine: str) -> str:
+        return f"{self.namespace}.engine.{token('engine', engine)}.*"
+
+    def event(self, router: str) -> str:
+        return f"{self.namespace}.router.{token('router', router)}.event"
+
+    def tokens(self, router: str) -> str:
+        return f"{self.namespace}.router.{token('router', router)}.tokens"
+
+    def beat(self, engine: str) -> str:
+        return f"{self.namespace}.beat.{token('engine', engine)}"
+
+    @property
+    def every_beat(self) -> str:
+        return f"{self.namespace}.beat.*"
+
+    def cancel(self, flow: str) -> str:
+        return f"{self.namespace}.flow.{token('flow', flow)}.cancel"
+
+    @property
+    def every_cancel(self) -> str:
+        return f"{self.namespace}.flow.*.cancel"
+
+
+def last(subject: str) -> str:
+    """The last token: the model, verb, engine or flow that a wildcard subscription was matched by."""
+    return subject.rpartition(".")[2]

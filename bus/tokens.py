@@ -1,0 +1,83 @@
+"""A sequence of token ids that travels as it lies in memory: packed little-endian int32."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+ITEM_BYTES = 4
+MAX_TOKEN = 2**31 - 1
+
+
+class Tokens(Sequence[int]):
+    """Immutable token ids. Slicing, comparing and hashing work on the packed bytes.
+
+    Raises:
+        ValueError: an id is negative or above 2**31 - 1, or the bytes are not whole int32s.
+    """
+
+    __slots__ = ("packed",)
+    packed: bytes
+
+    def __init__(self, ids: Iterable[int] = ()) -> None:
+        try:
+            numbers = array("i", ids)
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"token ids are integers from 0 to {MAX_TOKEN}: {error}") from None
+        if numbers and min(numbers) < 0:
+            raise ValueError(f"token ids are not negative: {min(numbers)}")
+        object.__setattr__(self, "packed", _little_endian(numbers).tobytes())
+
+    @classmethod
+    def from_packed(cls, packed: bytes) -> Tokens:
+        if len(packed) % ITEM_BYTES:
+            raise ValueError(f"packed token ids take {ITEM_BYTES} bytes each: {len(packed)} bytes")
+        tokens = cls.__new__(cls)
+        object.__setattr__(tokens, "packed", bytes(packed))
+        return tokens
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("Tokens are immutable")
+
+    def __len__(self) -> int:
+        return len(self.packed) // ITEM_BYTES
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> Tokens: ...
+    def __getitem__(self, index: int | slice) -> int | Tokens:
+        if isinstance(index, int):
+            return self._numbers()[index]
+        begin, end, step = index.indices(len(self))
+        if step != 1:
+            return Tokens(self._numbers()[index])
+        return Tokens.from_packed(self.packed[begin * ITEM_BYTES : max(begin, end) * ITEM_BYTES])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._numbers())
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens.from_packed(self.packed + other.packed)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tokens) and self.packed == other.packed
+
+    def __hash__(self) -> int:
+        return hash(self.packed)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(str, self._numbers()[:8]))
+        return f"Tokens([{shown}{', ...' if len(self) > 8 else ''}], len={len(self)})"
+
+    def _numbers(self) -> array[int]:
+        return _little_endian(array("i", self.packed))
+
+
+def _little_endian(numbers: array[int]) -> array[int]:
+    """To or from little-endian: on the machines we know, nothing to do."""
+    if sys.byteorder == "big":  # pragma: no cover
+        numbers.byteswap()
+    return numbers

@@ -1,0 +1,76 @@
+"""How a KV transfer ends, told by an engine's transport to that engine. Never leaves the process."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+
+class Arrived(Struct, frozen=True, tag=True):
+    """Receiver: every byte of the grant is in our pages, and nobody will write them again."""
+
+    flow: str
+    attempt: int
+    num_bytes: int
+
+
+class Delivered(Struct, frozen=True, tag=True):
+    """Sender: the receiver acknowledged the last byte; our pages are no longer read."""
+
+    flow: str
+    attempt: int
+    num_bytes: int
+    num_runs: int
+    seconds: float
+    """From the first write to the acknowledgement."""
+    exposed_s: float
+    """From `Wire.finish` to the acknowledgement: what the computation did not hide."""
+    lane: str
+
+
+class SendFailed(Struct, frozen=True, tag=True):
+    """Sender: the transfer will not complete; our pages are no longer read."""
+
+    flow: str
+    attempt: int
+    reason: str
+
+
+class Fenced(Struct, frozen=True, tag=True):
+    """Receiver: the grant is void and nobody can write its pages any more: they may be reused.
+
+    Follows a `Wire.revoke`, or comes by itself when a lease ran out or the sender died.
+    """
+
+    flow: str
+    attempt: int
+    reason: str
+
+
+TransferEvent: TypeAlias = Arrived | Delivered | SendFailed | Fenced
+
+
+class PoolShape(Struct, frozen=True):
+    """How the KV pages of one engine lie in its one block of memory: layer by layer, page by page.
+
+    ```
+    layer 0: | page 0 | page 1 | ... |   layer 1: | page 0 | ...
+    ```
+
+    One page of one layer is ``page_bytes`` long and holds keys, then values, of ``page_size``
+    tokens. It begins at byte ``(layer * num_pages + page) * page_bytes``.
+    """
+
+    num_layers: int
+    num_pages: int
+    page_size: int
+    """Tokens per page."""
+    page_bytes: int
+    """Bytes of one page in one layer."""
+    fingerprint: str
+    """Hash of model, dtype and layout: equal fingerprints mean interchangeable pages."""
+
+    @property
+    def num_bytes(self) -> int:
+        return self.num_layers * self.num_pages * self.page_bytes

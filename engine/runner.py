@@ -1,0 +1,89 @@
+"""The line between deciding and computing: a batch of rows goes to the device, tokens come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from bus.messages import Sampling
+from bus.transfers import PoolShape
+
+Ids: TypeAlias = NDArray[np.int32]
+
+
+class Choice(Struct, frozen=True):
+    """How to choose the token that follows a row."""
+
+    sampling: Sampling
+    history: Ids
+    """All tokens so far, prompt first. The new token's position is ``len(history)``."""
+    num_prompt: int
+
+
+class Row(Struct, frozen=True):
+    """The next tokens of one sequence.
+
+    ```
+    sequence  |<--- KV is in pages --->|<--- tokens: computed now --->|
+              0                     position                position + len(tokens)
+    ```
+    """
+
+    tokens: Ids
+    position: int
+    pages: Ids
+    """Block table: page ``i`` holds tokens ``[i * page_size, (i + 1) * page_size)``; long enough
+    for ``position + len(tokens)``."""
+    choice: Choice | None = None
+    """None where the row ends inside the prompt."""
+
+
+class Sampled(Struct, frozen=True):
+    token: int
+    logprob: float = 0.0
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class ModelCard(Struct, frozen=True):
+    """What everybody but the device needs to know of a model."""
+
+    name: str
+    vocab_size: int
+    max_context: int
+    end_tokens: frozenset[int]
+    shape: PoolShape
+
+
+OnLayer: TypeAlias = Callable[[int], Any]
+"""Called with a layer's number as soon as the KV of all rows is in that layer of the pages."""
+
+
+class Runner(Protocol):
+    """One model on one device with its KV pool."""
+
+    @property
+    def card(self) -> ModelCard: ...
+
+    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[Sampled | None]:
+        """Write the KV of every row's tokens into its pages and choose where a row asks for it.
+
+        One result per row, None where `Row.choice` is None. ``on_layer`` is called in order, once
+        per layer. Rows of one batch never write the same page.
+        """
+        ...
+
+
+class Detokenizer(Protocol):
+    """Tokens of one answer to text, a character at a time and never half of one."""
+
+    def push(self, token: int) -> str:
+        """The text that became certain with this token; empty while a character is incomplete."""
+        ...
+
+    def flush(self) -> str:
+        """What is left, incomplete characters as U+FFFD."""
+        ...
