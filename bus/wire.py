@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from bus.messages import Reason
+from .messages import Reason
 
 
 class GrantRefused(Exception):
