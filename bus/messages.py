@@ -146,9 +146,7 @@ class Query(Command, frozen=True):
     prompt: Tokens
 
 
-AnyCommand: TypeAlias = (
-    PrepRecv | RemoteSend | StartGenerate | Commit | Suspend | Release | Query
-)
+AnyCommand: TypeAlias = PrepRecv | RemoteSend | StartGenerate | Commit | Suspend | Release | Query
 
 
 class Order(Struct, frozen=True):
@@ -178,14 +176,18 @@ class Usage(Struct, frozen=True):
     decode_s: float = 0.0
 
 
-class Prepared(Struct, frozen=True, tag=True):
+class Answer(Struct, frozen=True, tag=True):
+    """How a command ended, or how far it got: the base of every event that an engine makes."""
+
+
+class Prepared(Answer, frozen=True):
     """Pages are reserved. ``matched`` tokens from the start are here already and need no sending."""
 
     grant: bytes
     matched: int
 
 
-class Sent(Struct, frozen=True, tag=True):
+class Sent(Answer, frozen=True):
     """The KV arrived, acknowledged by the receiver.
 
     ``seconds`` runs from the first write to the acknowledgement; ``exposed_s`` is the part of it
@@ -202,39 +204,39 @@ class Sent(Struct, frozen=True, tag=True):
     num_runs: int = 0
 
 
-class Started(Struct, frozen=True, tag=True):
+class Started(Answer, frozen=True):
     """The first token was made."""
 
     matched: int
     """Prompt tokens that this engine did not have to compute."""
 
 
-class Finished(Struct, frozen=True, tag=True):
+class Finished(Answer, frozen=True):
     reason: FinishReason
     usage: Usage
 
 
-class Committed(Struct, frozen=True, tag=True):
+class Committed(Answer, frozen=True):
     num_tokens: int
     """Tokens of the prompt that are now in the prefix cache."""
 
 
-class Suspended(Struct, frozen=True, tag=True):
+class Suspended(Answer, frozen=True):
     num_tokens: int
     """Tokens, prompt included, whose KV is in this engine's pages."""
 
 
-class Released(Struct, frozen=True, tag=True):
+class Released(Answer, frozen=True):
     pass
 
 
-class Matched(Struct, frozen=True, tag=True):
+class Matched(Answer, frozen=True):
     matched: int
     load: int
     free_pages: int
 
 
-class Refused(Struct, frozen=True, tag=True):
+class Refused(Answer, frozen=True):
     """The command was not carried out and left nothing behind. ``verb`` is the command's name."""
 
     verb: str

@@ -24,9 +24,7 @@ class Wire(Protocol):
     engine can be the receiver of one and the sender of another with other names, not both of one.
     """
 
-    def grant(
-        self, flow: str, attempt: int, begin: int, end: int, pages: Sequence[int]
-    ) -> bytes:
+    def grant(self, flow: str, attempt: int, begin: int, end: int, pages: Sequence[int]) -> bytes:
         """Let one writer fill ``pages``, in order, with the KV of tokens ``[begin, end)``.
 
         ``begin`` is a multiple of the page size. Ends in `Arrived`, or in `Fenced`.
@@ -47,9 +45,7 @@ class Wire(Protocol):
         """
         ...
 
-    def write(
-        self, flow: str, attempt: int, layer: int, first: int, pages: Sequence[int]
-    ) -> None:
+    def write(self, flow: str, attempt: int, layer: int, first: int, pages: Sequence[int]) -> None:
         """Copy ``layer`` of our ``pages`` into the granted pages number ``first``, ``first + 1``...
 
         Our pages must keep their content until `Delivered` or `SendFailed`.

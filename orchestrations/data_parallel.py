@@ -1,0 +1,15 @@
+"""The whole request on the least loaded engine."""
+
+from __future__ import annotations
+
+from bus.messages import Event, Submitted
+
+from .machine import Idle, Job, State, Step, common, generate
+
+
+def data_parallel(state: State, event: Event) -> Step:
+    """One engine does it all."""
+    match state, event:
+        case Idle(), Submitted(request, fleet):
+            return generate(Job(request, decode=fleet.least_loaded()))
+    return common(state, event)

@@ -1,0 +1,165 @@
+"""The states every strategy shares, and the transitions that are the same for all.
+
+A strategy is a pure function ``(state, event) -> (state, commands)``. It handles what is its own
+and hands the rest to `common`:
+
+```
+Idle --Submitted--> Preparing --Prepared--> Sending --Sent--> Generating --Finished--> Done
+  |                     |                      |                  ^   |
+  |                     +---- all is cached ---+------------------+   |
+  +---- one engine does it all --------------------------------->-+   |
+       any of them --Cancelled, TimedOut, Refused, EngineLost--> Done (pages released)
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from bus.messages import (
+    Answer,
+    AnyCommand,
+    Cancelled,
+    EngineLost,
+    Event,
+    Finished,
+    PrepRecv,
+    Refused,
+    Release,
+    Request,
+    StartGenerate,
+    Superseded,
+    TimedOut,
+)
+from bus.tokens import Tokens
+
+
+class Job(Struct, frozen=True):
+    """One request and the engines chosen for it.
+
+    ```
+    prompt  |<----- prefill: prompt[:split] ----->|<-- decode: prompt[split:] -->| answer ...
+            0                                   split                     len(prompt)
+    ```
+    """
+
+    request: Request
+    decode: str
+    """The engine that generates."""
+    prefill: str = ""
+    """The engine that computes ``prompt[:split]``; empty where the decoder does everything."""
+    split: int = 0
+
+    @property
+    def prompt(self) -> Tokens:
+        return self.request.prompt
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        return tuple(e for e in (self.prefill, self.decode) if e)
+
+    def release(self, lost: str = "") -> list[AnyCommand]:
+        """Tell every engine of this job, but the lost one, to free its pages."""
+        return [Release(e) for e in self.engines if e != lost]
+
+
+class Idle(Struct, frozen=True, tag=True):
+    """Nothing has been asked yet."""
+
+
+class Preparing(Struct, frozen=True, tag=True):
+    """The decoder is reserving pages for the prompt."""
+
+    job: Job
+
+
+class Sending(Struct, frozen=True, tag=True):
+    """The prefiller is computing pages and writing them into the decoder's."""
+
+    job: Job
+
+
+class Generating(Struct, frozen=True, tag=True):
+    """The decoder is answering; tokens go straight to the user."""
+
+    job: Job
+
+
+Outcome: TypeAlias = Literal[
+    "finished", "cancelled", "timed_out", "engine_lost", "refused", "superseded"
+]
+
+
+class Done(Struct, frozen=True, tag=True):
+    """The end. The user has the engine's last word where ``outcome`` is ``finished``, and will
+    have another router's where it is ``superseded``; else our router says it, with ``message``."""
+
+    outcome: Outcome
+    message: str = ""
+
+
+State: TypeAlias = Idle | Preparing | Sending | Generating | Done
+Step: TypeAlias = tuple[State, Sequence[AnyCommand]]
+Strategy: TypeAlias = Callable[[State, Event], Step]
+
+
+class Unexpected(Exception):
+    """No transition leads out of this state by this event."""
+
+    def __init__(self, state: State, event: Event) -> None:
+        super().__init__(f"{type(event).__name__} while {type(state).__name__}")
+        self.state, self.event = state, event
+
+
+def prepare(job: Job) -> Step:
+    """Have the decoder reserve pages for what the prefiller will send."""
+    return Preparing(job), [PrepRecv(job.decode, job.prompt, end=job.split)]
+
+
+def generate(job: Job) -> Step:
+    """Have the decoder answer. The prefiller, if there was one, is out of it from here on."""
+    start = StartGenerate(
+        job.decode, job.prompt, job.split, job.request.sampling, job.request.reply
+    )
+    return Generating(replace(job, prefill="")), [start]
+
+
+def common(state: State, event: Event) -> Step:
+    """What every strategy does with the events that it does not handle itself.
+
+    An engine's event that nobody waits for is late or a duplicate, and changes nothing.
+
+    Raises:
+        Unexpected: the router made an event that cannot be, such as a second `Submitted`.
+    """
+    match state, event:
+        case Done(), _:
+            return state, []
+        case Generating(), Finished():
+            return Done("finished"), []
+        case Preparing(job) | Sending(job) | Generating(job), _:
+            return interrupted(state, job, event)
+    raise Unexpected(state, event)
+
+
+def interrupted(state: State, job: Job, event: Event) -> Step:
+    """Give up, pages released, where the event leaves no other way; else stay."""
+    match event:
+        case Cancelled():
+            return Done("cancelled"), job.release()
+        case TimedOut():
+            name = type(state).__name__.lower()
+            return Done("timed_out", f"no progress while {name}"), job.release()
+        case Refused(verb, reason, message):
+            return Done("refused", f"{verb} refused ({reason}): {message}"), job.release()
+        case EngineLost(lost) if lost in job.engines:
+            return Done("engine_lost", f"engine {lost} was lost"), job.release(lost)
+        case Superseded():
+            return Done("superseded"), []
+        case EngineLost() | Answer():
+            return state, []
+    raise Unexpected(state, event)
