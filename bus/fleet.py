@@ -51,9 +51,12 @@ class Fleet(Struct, frozen=True):
     def pair(self) -> tuple[str, str]:
         """A prefiller and a decoder; the same engine twice only where nobody else is able."""
         prefill, decode = self.able("prefill"), self.able("decode")
-        if len(decode) > 1 and len(prefill) == 1:
-            return prefill[0].name, next(d.name for d in decode if d != prefill[0])
-        return next((p.name for p in prefill if p != decode[0]), decode[0].name), decode[0].name
+        if prefill[0] != decode[0]:
+            return prefill[0].name, decode[0].name
+        second = [(p, decode[0]) for p in prefill[1:2]] + [(prefill[0], d) for d in decode[1:2]]
+        best = min(second, key=lambda p: (p[0].load + p[1].load, p[0].name), default=None)
+        first = prefill[0].name
+        return (best[0].name, best[1].name) if best else (first, first)
 
     def without(self, name: str) -> Fleet:
         return Fleet(tuple(e for e in self.engines if e.name != name))

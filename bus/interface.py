@@ -120,7 +120,7 @@ class Bus(Protocol):
         * A subscription holds a bounded number of messages for a slow handler; what comes on top
           is dropped, counted and logged, never an exception in the publisher.
         * Of the members of one queue group, exactly one receives each message.
-        * Subjects may hold the wildcards ``*`` (one token) and ``>`` (the rest) in `subscribe` only.
+        * Wildcards, ``*`` (one token) and ``>`` (the rest), are for `subscribe` only.
         * A lost connection comes back by itself, with all subscriptions.
     """
 

@@ -181,7 +181,7 @@ class Answer(Struct, frozen=True, tag=True):
 
 
 class Prepared(Answer, frozen=True):
-    """Pages are reserved. ``matched`` tokens from the start are here already and need no sending."""
+    """Pages are reserved. The first ``matched`` tokens are here already and need no sending."""
 
     grant: bytes
     matched: int

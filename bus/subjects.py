@@ -75,5 +75,5 @@ class Subjects(Struct, frozen=True):
 
 
 def last(subject: str) -> str:
-    """The last token: the model, verb, engine or flow that a wildcard subscription was matched by."""
+    """The last token: the model, verb, engine or flow that matched a wildcard subscription."""
     return subject.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""How a KV transfer ends, told by an engine's transport to that engine. Never leaves the process."""
+"""How a KV transfer ends, told to an engine by its transport. Never leaves the process."""
 
 from __future__ import annotations
 
