@@ -1,0 +1,7 @@
+FROM python:3.11-slim
+RUN apt-get update && apt-get install --yes --no-install-recommends make \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /microserve
+COPY . .
+RUN make setup
+ENTRYPOINT ["/microserve/.venv/bin/microserve"]
