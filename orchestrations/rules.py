@@ -1,0 +1,125 @@
+"""What must never happen on the way: the rules that one edge of a walk can break."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from bus.messages import (
+    AnyCommand,
+    Cancelled,
+    PrepRecv,
+    RemoteSend,
+    StartGenerate,
+    TimedOut,
+)
+
+from .answers import grant_of, resolve, verb
+from .explore import Edge, Failed, Moved
+from .ledger import Ledger
+
+Problem: TypeAlias = Literal[
+    "unhandled",
+    "malformed",
+    "impure",
+    "leak",
+    "stuck",
+    "ignored",
+    "dead_engine",
+    "starts_twice",
+    "bad_command",
+    "not_bytes",
+    "endless",
+    "too_many_worlds",
+    "serves_nobody",
+]
+
+
+class Fault(Struct, frozen=True):
+    """A broken rule, and what broke it."""
+
+    problem: Problem
+    message: str
+
+
+def faults(edge: Edge) -> Iterator[Fault]:
+    """Every rule that this edge breaks."""
+    if isinstance(edge, Failed):
+        yield Fault(
+            edge.why, f"{type(edge.before.state).__name__} does not take it: {edge.message}"
+        )
+        return
+    yield from _leak(edge)
+    yield from _stuck(edge)
+    yield from _ignored(edge)
+    yield from _commands(edge)
+
+
+def _leak(edge: Moved) -> Iterator[Fault]:
+    """Done, an engine holds pages, and nobody has asked for them back."""
+    held = edge.after.ledger.holds
+    if edge.after.is_done and held and not (edge.before.is_done and edge.before.ledger.holds):
+        names = ", ".join(map(str, sorted(held)))
+        yield Fault("leak", f"done, and pages are still held by {names} with no Release on its way")
+
+
+def _stuck(edge: Moved) -> Iterator[Fault]:
+    """Nobody owes anything, so that nothing but a timeout can ever happen."""
+    if not edge.after.is_done and not edge.after.owed:
+        name = type(edge.after.state).__name__
+        yield Fault("stuck", f"{name} waits, and no engine owes an answer")
+
+
+def _ignored(edge: Moved) -> Iterator[Fault]:
+    """Whoever gave up is not heard; a flow that ends already need not end again."""
+    ending = edge.before.is_done or edge.before.owes("Release")
+    unchanged = edge.after.state == edge.before.state and not edge.commands
+    match edge.cause.event:
+        case Cancelled() if unchanged and not ending:
+            yield Fault("ignored", "the user has cancelled, and the flow goes on as before")
+        case TimedOut() if unchanged and not edge.before.is_done:
+            yield Fault("ignored", "the time has run out, and the flow goes on as before")
+
+
+def _commands(edge: Moved) -> Iterator[Fault]:
+    ledger = edge.before.heard(edge.cause).ledger
+    for command in edge.commands:
+        if command.engine not in edge.after.alive:
+            yield Fault("dead_engine", f"{verb(command)} goes to {command.engine}, which is dead")
+        if isinstance(command, StartGenerate) and ledger.generators:
+            first = ", ".join(sorted(ledger.generators))
+            message = f"{command.engine} is told to generate, and so was {first}"
+            yield Fault("starts_twice", message)
+        yield from (Fault("bad_command", why) for why in _certain_refusals(command, ledger))
+        ledger = ledger.commanded(command)
+
+
+def _certain_refusals(command: AnyCommand, ledger: Ledger) -> Iterator[str]:
+    """Why every engine would refuse the command, if it would."""
+    match command:
+        case PrepRecv(_, prompt, end):
+            yield from _bad_range("PrepRecv", 0, end, len(prompt))
+        case RemoteSend(_, prompt, _, begin, end):
+            yield from _bad_range("RemoteSend", begin, end, len(prompt))
+            yield from _bad_transfer(command, ledger)
+        case StartGenerate(_, prompt, begin):
+            yield from _bad_range("StartGenerate", begin, None, len(prompt))
+
+
+def _bad_range(name: str, begin: int, end: int | None, length: int) -> Iterator[str]:
+    first, last = resolve(begin, length), resolve(end, length)
+    if not 0 <= first <= last <= length:
+        yield f"{name} of [{begin}, {end}): the prompt has {length} tokens"
+    elif first == last and name == "RemoteSend":
+        yield f"RemoteSend of [{begin}, {end}): that is nothing to send"
+
+
+def _bad_transfer(command: RemoteSend, ledger: Ledger) -> Iterator[str]:
+    receivers = [h.engine for h in ledger.holds if h.verb == "PrepRecv"]
+    receiver = next((e for e in receivers if grant_of(e) == command.grant), None)
+    if receiver is None:
+        yield "RemoteSend with a grant that no engine of this flow has given and still keeps"
+    elif receiver == command.engine:
+        yield f"{receiver} is told to send to itself"
