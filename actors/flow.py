@@ -1,0 +1,101 @@
+"""One request on its way: the state of its strategy, what engines owe it, and its trace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bus.messages import (
+    Answer,
+    AnyCommand,
+    Committed,
+    Finished,
+    Matched,
+    Order,
+    Prepared,
+    Reason,
+    Refused,
+    Release,
+    Released,
+    Request,
+    Sent,
+    Started,
+    Suspended,
+)
+from observability.flow import FlowTrace
+from orchestrations.machine import Done, Idle, State, Strategy
+
+ANSWERS: dict[type, str] = {
+    Prepared: "PrepRecv",
+    Sent: "RemoteSend",
+    Started: "StartGenerate",
+    Finished: "StartGenerate",
+    Committed: "Commit",
+    Suspended: "Suspend",
+    Released: "Release",
+    Matched: "Query",
+}
+
+
+def verb_of(answer: Answer) -> str:
+    """The name of the command that this event answers."""
+    return answer.verb if isinstance(answer, Refused) else ANSWERS[type(answer)]
+
+
+@dataclass
+class Flow:
+    """Everything the router knows of one request."""
+
+    id: str
+    model: str
+    orchestration: str
+    strategy: Strategy
+    request: Request
+    trace: FlowTrace
+    began_s: float
+    active_s: float
+    """When anything last happened: the stall timer runs from here."""
+    deadline_s: float
+    state: State = field(default_factory=Idle)
+    attempt: int = 1
+    owed: dict[tuple[str, str], Order] = field(default_factory=dict)
+    """Commands without an answer, by (verb, engine)."""
+    touched: set[str] = field(default_factory=set)
+    """Engines that may hold something for this flow."""
+    tokens: list[int] = field(default_factory=list)
+    """The answer so far, as the router's own mailbox told it."""
+    first_token_s: float | None = None
+    fault: Reason = "internal"
+    """Why the strategy could not go on, where it raised."""
+
+    @property
+    def done(self) -> Done | None:
+        return self.state if isinstance(self.state, Done) else None
+
+    def settle(self, engine: str, answer: Answer) -> bool:
+        """Strike the command that this answers off what is owed; False where nobody owes it,
+        which is to say that the answer is late or a duplicate."""
+        key = (verb_of(answer), engine)
+        if key not in self.owed:
+            return False
+        if not isinstance(answer, Started):
+            del self.owed[key]
+        return True
+
+    def order(self, command: AnyCommand, router: str, epoch: int) -> Order:
+        """The command on the wire, owed from now on."""
+        order = Order(self.id, self.attempt, router, command, epoch)
+        self.owed[type(command).__name__, command.engine] = order
+        self.touched.add(command.engine)
+        return order
+
+    def forget_engine(self, engine: str) -> list[str]:
+        """Nothing is owed by an engine that is gone; returns the verbs it did owe."""
+        verbs = [verb for verb, owing in self.owed if owing == engine]
+        for verb in verbs:
+            del self.owed[verb, engine]
+        self.touched.discard(engine)
+        return verbs
+
+    def releases(self) -> list[AnyCommand]:
+        """What frees every page of this flow, whatever its strategy thinks."""
+        return [Release(engine) for engine in sorted(self.touched)]

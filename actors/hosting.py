@@ -1,0 +1,204 @@
+"""The engine host's core: orders in, reports and tokens out, around an `Engine` that knows no bus.
+
+One message per mailbox and step: everything a step produced for one mailbox leaves together, and
+each router that has flows here gets one batch of all of its flows' tokens.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from msgspec import Struct
+
+from bus.codec import encode, encode_json
+from bus.messages import (
+    EngineEvent,
+    Finished,
+    Mailbox,
+    Order,
+    Prepared,
+    Refused,
+    Released,
+    Report,
+    Sent,
+    Started,
+)
+from bus.public import Delta, Done
+from bus.subjects import Subjects
+from bus.transfers import TransferEvent
+from engine.outcomes import Outcome, Output, Told
+from observability.command import Handled, command_spans
+from observability.spans import Span, SpanContext
+
+from .effects import Effect, Publish, Record
+
+
+class Engine(Protocol):
+    """What a host needs of an engine: `engine.engine.Engine`, or anything that behaves like it."""
+
+    def handle(self, event: Order | TransferEvent, now: float) -> list[Outcome]: ...
+
+    def step(self, now: float) -> list[Outcome]: ...
+
+
+class HostStatistics(Struct, frozen=True):
+    orders: int
+    open: int
+    """Commands accepted and not yet ended."""
+    refused: int
+    tokens: int
+    messages: int
+    """Published to mailboxes of users."""
+
+
+@dataclass
+class _Accepted:
+    """A command that has been accepted and has not ended."""
+
+    parent: SpanContext | None
+    began_s: float
+
+
+@dataclass
+class _Leg:
+    """What one flow has open on this engine, in its latest attempt."""
+
+    attempt: int
+    router: str
+    accepted: dict[str, _Accepted] = field(default_factory=dict)
+    """By verb."""
+
+
+class HostCore:
+    """Pure: no clock, no thread. One caller at a time, as for the engine inside."""
+
+    def __init__(self, name: str, epoch: int, engine: Engine, subjects: Subjects) -> None:
+        self.name, self.epoch, self.engine, self.subjects = name, epoch, engine, subjects
+        self._legs: dict[str, _Leg] = {}
+        self._orders = self._refused = self._tokens = self._messages = 0
+
+    def order(self, order: Order, parent: SpanContext | None, now: float) -> list[Effect]:
+        """Carry out one order; a repeat of one that is under way changes nothing."""
+        self._orders += 1
+        leg = self._legs.get(order.flow)
+        if leg is None or leg.attempt < order.attempt:
+            leg = self._legs[order.flow] = _Leg(order.attempt, order.router)
+        if leg.attempt > order.attempt:
+            return [self._stale(order, leg.attempt)]
+        leg.accepted.setdefault(type(order.command).__name__, _Accepted(parent, now))
+        return self.outcomes(self.engine.handle(order, now), now)
+
+    def transfer(self, event: TransferEvent, now: float) -> list[Effect]:
+        """Hand on what the KV transport said."""
+        return self.outcomes(self.engine.handle(event, now), now)
+
+    def outcomes(self, outcomes: Iterable[Outcome], now: float) -> list[Effect]:
+        """What has to leave this engine because of what it did.
+
+        Users first: their tokens go before anything else that a step has to say.
+        """
+        outputs: list[Output] = []
+        told: list[Effect] = []
+        routers: dict[str, list[Delta]] = defaultdict(list)
+        for outcome in outcomes:
+            if isinstance(outcome, Told):
+                told += self._report(outcome, now)
+                continue
+            outputs.append(outcome)
+            leg = self._legs.get(outcome.flow)
+            if leg is not None and isinstance(outcome.message, Delta):
+                routers[leg.router].append(outcome.message)
+        copies = [Publish(self.subjects.tokens(r), encode(b)) for r, b in routers.items()]
+        return [*self._mail(outputs), *copies, *told]
+
+    def statistics(self) -> HostStatistics:
+        accepted = sum(len(leg.accepted) for leg in self._legs.values())
+        return HostStatistics(self._orders, accepted, self._refused, self._tokens, self._messages)
+
+    # --- tokens ---
+
+    def _mail(self, outputs: list[Output]) -> list[Publish]:
+        boxes: dict[Mailbox, list[Delta | Done]] = defaultdict(list)
+        for output in outputs:
+            boxes[output.reply].append(output.message)
+            self._tokens += len(output.message.tokens) if isinstance(output.message, Delta) else 0
+        mail = [letter for box, messages in boxes.items() for letter in _letters(box, messages)]
+        self._messages += len(mail)
+        return mail
+
+    # --- events ---
+
+    def _stale(self, order: Order, attempt: int) -> Publish:
+        self._refused += 1
+        verb = type(order.command).__name__
+        message = f"attempt {order.attempt} of this flow is over: it is at attempt {attempt}"
+        refused = Refused(verb, "stale_attempt", message)
+        return self._say(order.router, order.flow, order.attempt, refused)
+
+    def _report(self, told: Told, now: float) -> list[Effect]:
+        leg = self._legs.get(told.flow)
+        if leg is None or leg.attempt != told.attempt or told.verb not in leg.accepted:
+            return []
+        publish = self._say(leg.router, told.flow, told.attempt, told.event)
+        if isinstance(told.event, Started):
+            return [publish]
+        self._refused += isinstance(told.event, Refused)
+        return [publish, Record(tuple(self._close(leg, told, now)))]
+
+    def _say(self, router: str, flow: str, attempt: int, event: EngineEvent) -> Publish:
+        report = Report(flow, attempt, self.name, self.epoch, event)
+        return Publish(self.subjects.event(router), encode(report))
+
+    def _close(self, leg: _Leg, told: Told, now: float) -> Iterator[Span]:
+        """The spans of the command that ended; a release ends every command of its flow."""
+        released = isinstance(told.event, Released)
+        ended = list(leg.accepted) if released else [told.verb]
+        for verb in ended:
+            yield from self._spans(told, verb, leg.accepted.pop(verb), now)
+        if not leg.accepted:
+            del self._legs[told.flow]
+
+    def _spans(self, told: Told, verb: str, accepted: _Accepted, now: float) -> list[Span]:
+        own = verb == told.verb
+        handled = Handled(
+            told.flow,
+            told.attempt,
+            verb,
+            self.name,
+            accepted.began_s,
+            now,
+            told.phases if own else (),
+            _attributes(told.event) if own else {},
+            _error(told.event) if own else "released",
+        )
+        return command_spans(accepted.parent, handled)
+
+
+def _letters(box: Mailbox, messages: list[Delta | Done]) -> list[Publish]:
+    """One message for a mailbox that reads batches; one per token message for plain JSON."""
+    if box.encoding == "json":
+        return [Publish(box.subject, encode_json(message)) for message in messages]
+    return [Publish(box.subject, encode(messages))]
+
+
+def _error(event: EngineEvent) -> str | None:
+    return f"{event.reason}: {event.message}" if isinstance(event, Refused) else None
+
+
+def _attributes(event: EngineEvent) -> dict[str, str | int | float | bool]:
+    match event:
+        case Prepared(_, matched):
+            return {"microserve.matched_tokens": matched}
+        case Sent(matched=matched, num_bytes=num_bytes):
+            return {"microserve.matched_tokens": matched, "microserve.kv.bytes": num_bytes}
+        case Finished(reason, usage):
+            return {
+                "gen_ai.response.finish_reasons": reason,
+                "gen_ai.usage.input_tokens": usage.prompt_tokens,
+                "gen_ai.usage.output_tokens": usage.completion_tokens,
+                "microserve.cached_tokens": usage.cached_tokens,
+            }
+    return {}

@@ -1,0 +1,197 @@
+"""The router host: a `RouterCore` on the bus, and the front desk where requests are admitted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Mapping
+from functools import partial
+
+from msgspec import Struct
+
+from bus.codec import Undecodable, decode, encode, encode_json
+from bus.interface import Bus, BusError, Message, NoResponders, PayloadTooLarge, RequestTimedOut
+from bus.messages import Accepted, Beat, Mailbox, Refused, Report
+from bus.public import Batch, GenerateRequest, Rejected
+from bus.subjects import last
+from observability.sink import SpanSink
+from observability.spans import parse_traceparent
+
+from .carrier import Carrier
+from .clock import Clock
+from .effects import Effect, Send
+from .intake import BadRequest, Intake, Limits, Tokenizer, admit, mailbox, read
+from .roster import BEAT_INTERVAL_S
+from .routing import Asked, RouterCore, RouterInput, Ticked, Undelivered, Withdrawn
+
+logger = logging.getLogger("microserve.router")
+
+TICK_S = 0.25
+ACCEPT_WITHIN_S = 2.0
+"""An engine accepts between two messages of its loop, however long its steps are."""
+TRIES = 3
+
+
+class Desk(Struct, frozen=True):
+    """What the front desk knows of one model."""
+
+    tokenizer: Tokenizer
+    limits: Limits
+
+
+class RouterHost:
+    """Runs until cancelled. Flows in flight at that moment are ended, their pages released."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        core: RouterCore,
+        desks: Mapping[str, Desk],
+        sink: SpanSink,
+        clock: Clock,
+    ) -> None:
+        self.bus, self.core, self.desks, self.clock = bus, core, desks, clock
+        self._carrier = Carrier(bus, sink)
+        self._tasks: asyncio.TaskGroup
+        self.ready = asyncio.Event()
+        """Set when requests are taken."""
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                await self._subscribe()
+                self.ready.set()
+                while True:
+                    await asyncio.sleep(TICK_S)
+                    await self._feed(Ticked())
+        finally:
+            await self._abandon()
+
+    async def _subscribe(self) -> None:
+        """Requests last: the first one must find the fleet already known."""
+        subjects, router = self.core.config.subjects, self.core.config.router
+        await self.bus.subscribe(subjects.every_beat, self._on_beat)
+        await self.bus.subscribe(subjects.event(router), self._on_report)
+        await self.bus.subscribe(subjects.tokens(router), self._on_tokens)
+        await self.bus.subscribe(subjects.every_cancel, self._on_cancel)
+        await asyncio.sleep(1.2 * BEAT_INTERVAL_S)
+        await self.bus.subscribe(subjects.every_generate, self._on_generate, queue="routers")
+
+    # --- what comes in ---
+
+    async def _on_report(self, message: Message) -> None:
+        await self._feed_decoded(message, Report)
+
+    async def _on_beat(self, message: Message) -> None:
+        await self._feed_decoded(message, Beat)
+
+    async def _on_tokens(self, message: Message) -> None:
+        await self._feed_decoded(message, Batch)
+
+    async def _on_cancel(self, message: Message) -> None:
+        await self._feed(Withdrawn(message.subject.split(".")[-2]))
+
+    async def _feed_decoded(self, message: Message, kind: type[RouterInput]) -> None:
+        try:
+            event = decode(message.payload, kind)
+        except Undecodable as error:
+            logger.warning("unreadable message on %s: %s", message.subject, error)
+            return
+        await self._feed(event)
+
+    async def _on_generate(self, message: Message) -> None:
+        if not message.reply:
+            logger.warning("a request on %s has no reply subject: ignored", message.subject)
+            return
+        box = mailbox(message.payload, message.reply)
+        try:
+            asked = await self._admit(message)
+        except BadRequest as bad:
+            rejected = Rejected(bad.reason, bad.message, bad.tag)
+            json = box.encoding == "json"
+            await self.bus.publish(
+                box.subject, encode_json(rejected) if json else encode((rejected,))
+            )
+            return
+        await self._feed(asked)
+
+    async def _admit(self, message: Message) -> Asked:
+        request = read(message.payload)
+        model = last(message.subject)
+        desk = self.desks.get(model)
+        if desk is None:
+            known = ", ".join(sorted(self.desks))
+            why = f"no model {model!r} here; this router serves {known}"
+            raise BadRequest("unknown_model", why, request.tag)
+        box = mailbox(message.payload, message.reply)
+        intake = await _admit_off_loop(request, box, desk)
+        return Asked(
+            secrets.token_hex(16),
+            model,
+            intake.request,
+            intake.orchestration,
+            intake.timeout_s,
+            intake.tag,
+            parse_traceparent(message.headers),
+        )
+
+    # --- what goes out ---
+
+    async def _feed(self, event: RouterInput) -> None:
+        await self._carry(self.core.handle(event, self.clock()))
+
+    async def _carry(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                self._tasks.create_task(self._send(effect))
+        await self._carrier.carry(effects)
+
+    async def _abandon(self) -> None:
+        """End every flow that is left: its user hears of it, its engines free its pages."""
+        now = self.clock()
+        effects = [e for f in list(self.core.flows) for e in self.core.handle(Withdrawn(f), now)]
+        await self._carrier.carry(effects)
+        sends = [self._deliver(e) for e in effects if isinstance(e, Send)]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ACCEPT_WITHIN_S):
+                await asyncio.gather(*sends)
+
+    async def _send(self, send: Send) -> None:
+        failure = await self._deliver(send)
+        if failure is not None:
+            await self._feed(failure)
+
+    async def _deliver(self, send: Send) -> Undelivered | None:
+        """Hand an order over; every way in which that fails becomes an event."""
+        order, verb = send.order, type(send.order.command).__name__
+        subject = self.core.config.subjects.command(order.command.engine, verb)
+        payload = encode(order)
+        for _ in range(TRIES):
+            try:
+                reply = await self.bus.request(
+                    subject, payload, timeout_s=ACCEPT_WITHIN_S, headers=send.headers
+                )
+            except RequestTimedOut:
+                continue  # orders are idempotent: saying it again is safe
+            except NoResponders:
+                return Undelivered(order)
+            except PayloadTooLarge as error:
+                return Undelivered(order, Refused(verb, "too_large", str(error)))
+            except BusError as error:
+                return Undelivered(order, Refused(verb, "internal", str(error)))
+            answer = decode(reply.payload, Accepted | Refused)
+            return Undelivered(order, answer) if isinstance(answer, Refused) else None
+        logger.warning("%s did not accept a %s in %d tries", order.command.engine, verb, TRIES)
+        return Undelivered(order)
+
+
+LONG_TEXT = 4096
+"""Characters from which tokenising is worth a thread of its own."""
+
+
+async def _admit_off_loop(request: GenerateRequest, box: Mailbox, desk: Desk) -> Intake:
+    work = partial(admit, request, box, desk.tokenizer, desk.limits, secrets.randbits(62))
+    size = sum(len(m.content) for m in request.messages or ()) + len(request.prompt or ())
+    return await asyncio.to_thread(work) if size > LONG_TEXT else work()

@@ -1,0 +1,135 @@
+"""What the terminal shows of flows and strategies."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from observability.store import FlowHead, StoreError, TraceStore
+from observability.summary import FlowSummary
+from observability.waterfall import render
+from orchestrations.check import Verdict, check
+from orchestrations.machine import Strategy
+from orchestrations.mermaid import mermaid
+from orchestrations.registry import load, load_file, names
+from orchestrations.source import OrchestrationError
+
+from .settings import Settings
+
+# --- flows --------------------------------------------------------------------------------------
+
+
+def show_flow(settings: Settings, flow: str) -> None:
+    console = Console()
+    store = _store(settings)
+    try:
+        console.print(render(store.flow(flow), console.width))
+    except StoreError as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        store.close()
+
+
+def list_flows(settings: Settings, latest: int) -> None:
+    store = _store(settings)
+    try:
+        heads = store.latest(latest)
+    finally:
+        store.close()
+    if not heads:
+        raise click.ClickException(f"no flows in {settings.trace_store}")
+    table = Table("flow", "began", "took", "orchestration", "outcome", box=None, pad_edge=False)
+    for head in heads:
+        table.add_row(*_row(head))
+    Console().print(table)
+
+
+def _row(head: FlowHead) -> tuple[str, ...]:
+    began = datetime.fromtimestamp(head.begin_s).strftime("%Y-%m-%d %H:%M:%S")
+    outcome = head.outcome or "(going on)"
+    return head.flow, began, f"{head.duration_s:.3f} s", head.orchestration, outcome
+
+
+def _store(settings: Settings) -> TraceStore:
+    if settings.otlp_endpoint:
+        where = f"spans go to {settings.otlp_endpoint}: look there"
+        raise click.ClickException(f"nothing is stored here while {where}")
+    if not settings.trace_store.exists():
+        raise click.ClickException(
+            f"no traces yet in {settings.trace_store}: run 'microserve up' and send a request"
+        )
+    try:
+        return TraceStore(settings.trace_store)
+    except StoreError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def story(summary: FlowSummary) -> Table:
+    """One flow as a table: states, commands and transfers in the order in which they began."""
+    table = Table("at", "what", "took", "", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    lines = [(s.begin_s, 0, f"[bold]{s.name}[/]", s.seconds, "") for s in summary.states]
+    lines += [(c.begin_s, 1, f"  {c.verb}", c.seconds, f"to {c.engine}") for c in summary.commands]
+    for begin_s, _, what, seconds, note in sorted(lines):
+        table.add_row(f"{begin_s * 1e3:7.1f} ms", what, f"{seconds * 1e3:7.1f} ms", note)
+    return table
+
+
+def transfers(summary: FlowSummary) -> list[str]:
+    """One line per KV transfer."""
+    return [
+        f"KV {t.num_bytes / 1e6:.2f} MB in {t.num_pages} pages and {t.num_runs} writes from "
+        f"{t.engine} over {t.lane}: {t.seconds * 1e3:.1f} ms, of which {t.exposed_s * 1e3:.1f} ms "
+        f"after the last layer was computed; {t.gb_per_s:.2f} GB/s"
+        for t in summary.transfers
+    ]
+
+
+# --- strategies ---------------------------------------------------------------------------------
+
+
+def list_strategies() -> None:
+    table = Table("name", "what it does", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in names():
+        table.add_row(name, (inspect.getdoc(inspect.getmodule(_find(name))) or "").splitlines()[0])
+    Console().print(table)
+
+
+def show_strategy(name: str) -> None:
+    click.echo(Path(inspect.getfile(_find(name))).read_text(), nl=False)
+
+
+def draw_strategy(name: str) -> None:
+    click.echo(mermaid(_find(name)))
+
+
+def check_strategies(given: Sequence[str]) -> bool:
+    """Print a verdict on each; True where all are sound."""
+    verdicts = [check(_find(name)) for name in given or names()]
+    for verdict in verdicts:
+        _show_verdict(verdict)
+    return not any(verdict.findings for verdict in verdicts)
+
+
+def _show_verdict(verdict: Verdict) -> None:
+    extent = "all of them" if verdict.exhaustive else "not all of them: the walk was cut off"
+    mark = "FAULTY" if verdict.findings else "sound"
+    click.echo(
+        f"{verdict.name}: {mark}; {len(verdict.states)} states, {verdict.worlds} situations, "
+        f"{verdict.edges} transitions walked ({extent})"
+    )
+    for finding in verdict.findings:
+        click.echo(f"\n{finding}\n")
+
+
+def _find(name: str) -> Strategy:
+    """A strategy by its name, or from a file."""
+    try:
+        return load_file(Path(name)) if name.endswith(".py") else load(name)
+    except OrchestrationError as error:
+        raise click.ClickException(str(error)) from None

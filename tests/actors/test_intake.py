@@ -1,0 +1,141 @@
+"""From bytes to a request, or to a refusal that says what was given and what is allowed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from actors.intake import BadRequest, Intake, Limits, admit, mailbox, read
+from bus.codec import encode, encode_json
+from bus.messages import Mailbox
+from bus.public import ChatMessage, GenerateRequest
+from bus.tokens import Tokens
+
+LIMITS = Limits(max_context=32, vocab_size=256, orchestrations=("data_parallel", "disaggregated"))
+INBOX = Mailbox("inbox")
+
+
+class Bytes:
+    """A tokenizer of one token per byte."""
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        return self.encode("".join(f"{m['role']}:{m['content']};" for m in messages))
+
+
+def take(request: GenerateRequest) -> Intake:
+    return admit(request, INBOX, Bytes(), LIMITS, seed=99)
+
+
+def test_a_text_prompt_is_tokenised() -> None:
+    intake = take(GenerateRequest(prompt="hi", max_tokens=3))
+
+    assert intake.request.prompt == Tokens(b"hi")
+    assert intake.request.sampling.max_tokens == 3
+    assert intake.request.reply == INBOX
+
+
+def test_a_chat_goes_through_the_template() -> None:
+    intake = take(GenerateRequest(messages=(ChatMessage("user", "hi"),)))
+
+    assert intake.request.prompt == Tokens(b"user:hi;")
+
+
+def test_token_ids_are_taken_as_they_are() -> None:
+    assert take(GenerateRequest(prompt=(5, 6))).request.prompt == Tokens((5, 6))
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, 99), (0, 0), (7, 7)])
+def test_the_router_picks_a_seed_only_where_the_user_gave_none(
+    given: int | None, used: int
+) -> None:
+    assert take(GenerateRequest(prompt="x", seed=given)).request.sampling.seed == used
+
+
+@pytest.mark.parametrize(("stop", "stops"), [("a", ("a",)), (("a", "b"), ("a", "b")), ((), ())])
+def test_one_stop_string_may_be_given_without_a_list(
+    stop: str | tuple[str, ...], stops: tuple[str, ...]
+) -> None:
+    assert take(GenerateRequest(prompt="x", stop=stop)).request.sampling.stop == stops
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason", "words"),
+    [
+        (GenerateRequest(), "bad_request", "'prompt' or 'messages'"),
+        (GenerateRequest(prompt="x", messages=()), "bad_request", "not both"),
+        (GenerateRequest(prompt=""), "bad_request", "empty"),
+        (GenerateRequest(prompt="x" * 32), "too_long", "32 tokens; this model takes at most 31"),
+        (GenerateRequest(prompt=(1, -2)), "bad_request", "-2"),
+        (GenerateRequest(prompt=(1, 256)), "bad_request", "256"),
+        (GenerateRequest(prompt=(1, 2**40)), "bad_request", "token ids"),
+        (GenerateRequest(prompt="x", max_tokens=0), "bad_request", "max_tokens is 0"),
+        (GenerateRequest(prompt="x", temperature=-1.0), "bad_request", "temperature is -1"),
+        (GenerateRequest(prompt="x", temperature=float("nan")), "bad_request", "temperature"),
+        (GenerateRequest(prompt="x", top_p=0.0), "bad_request", "top_p is 0"),
+        (GenerateRequest(prompt="x", min_p=1.5), "bad_request", "min_p is 1.5"),
+        (GenerateRequest(prompt="x", top_k=-1), "bad_request", "top_k is -1"),
+        (GenerateRequest(prompt="x", repetition_penalty=0.0), "bad_request", "repetition"),
+        (GenerateRequest(prompt="x", presence_penalty=3.0), "bad_request", "presence_penalty"),
+        (GenerateRequest(prompt="x", logprobs=21), "bad_request", "logprobs is 21"),
+        (GenerateRequest(prompt="x", timeout_s=0.0), "bad_request", "timeout_s"),
+        (GenerateRequest(prompt="x", stop=""), "bad_request", "stop string is empty"),
+        (GenerateRequest(prompt="x", stop=("a",) * 17), "bad_request", "17 stop strings"),
+        (GenerateRequest(prompt="x", orchestration="magic"), "unknown_orchestration", "magic"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_done_is_refused_in_words(
+    request_: GenerateRequest, reason: str, words: str
+) -> None:
+    with pytest.raises(BadRequest) as refused:
+        take(request_)
+
+    assert refused.value.reason == reason
+    assert words in refused.value.message
+
+
+def test_a_refusal_carries_the_clients_tag() -> None:
+    with pytest.raises(BadRequest) as refused:
+        take(GenerateRequest(prompt="", tag="mine"))
+
+    assert refused.value.tag == "mine"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"{", b"[]", b"hello", b'{"prompt": 5}', b'{"promt": "x"}', b"\xff\xfe", b"\x81"],
+)
+def test_bytes_that_are_no_request_are_refused(payload: bytes) -> None:
+    with pytest.raises(BadRequest) as refused:
+        read(payload)
+
+    assert refused.value.reason == "bad_message"
+
+
+@given(some.binary(max_size=64))
+def test_no_bytes_raise_anything_else(payload: bytes) -> None:
+    with contextlib.suppress(BadRequest):
+        assert take(read(payload)).request.prompt
+
+
+@pytest.mark.parametrize("encoded", [encode, encode_json])
+def test_a_request_reads_the_same_from_json_and_messagepack(encoded: type) -> None:
+    request = GenerateRequest(prompt="hello", max_tokens=5, stop=("a",), seed=3)
+
+    assert read(encoded(request)) == request
+
+
+def test_answers_are_read_the_way_the_question_was_written() -> None:
+    request = GenerateRequest(prompt="x")
+
+    assert mailbox(encode_json(request), "i").encoding == "json"
+    assert mailbox(encode(request), "i").encoding == "msgpack"
+    assert mailbox(b"", "i").encoding == "json"
+    assert mailbox(b"garbage", "i").encoding == "json"
