@@ -1,0 +1,38 @@
+"""How one engine is set up; checked once, when it is made."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class EngineConfig(Struct, frozen=True):
+    """The size and number of pages are not here: they come with the model's card.
+
+    Raises:
+        ValueError: a number does not make sense; the text says which and what does.
+    """
+
+    name: str
+    epoch: int
+    """This incarnation's number: orders for another one are refused. 0 answers to any."""
+    max_batch_tokens: int = 512
+    """Rows of one step, decoding and prefilling together."""
+    max_running: int = 64
+    prefill_chunk: int = 512
+    """Tokens of one prompt in one step."""
+    max_waiting: int = 4096
+    """Commands that wait for pages, their turn or KV; more are refused as ``busy``."""
+    remembered_flows: int = 8192
+    """Ended flows whose late messages are known as such."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch_tokens", "max_running", "prefill_chunk", "max_waiting"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: give at least 1")
+        if self.remembered_flows < 0:
+            raise ValueError(f"remembered_flows={self.remembered_flows}: give at least 0")
+        if self.max_running > self.max_batch_tokens:
+            raise ValueError(
+                f"max_running={self.max_running} with max_batch_tokens={self.max_batch_tokens}: "
+                "every running sequence decodes in every step, so give at most that many"
+            )

@@ -1,0 +1,212 @@
+"""One model on one device: orders and transfer events go in, steps are made, outcomes come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from bus.messages import (
+    Commit,
+    Matched,
+    Order,
+    PrepRecv,
+    Query,
+    Refused,
+    Release,
+    Released,
+    RemoteSend,
+    StartGenerate,
+    Suspend,
+)
+from bus.transfers import Arrived, Delivered, Fenced, SendFailed, TransferEvent
+from bus.wire import Wire
+
+from .acceptance import accept_prompt
+from .config import EngineConfig
+from .delivering import Delivering
+from .flows import Flow, Flows
+from .generating import Generating
+from .outcomes import Outcome, Told
+from .pages import Pages
+from .parts import Parts
+from .receiving import Receiving
+from .refusal import Refusal
+from .runner import Detokenizer, Runner
+from .scheduler import Scheduler
+from .statistics import Counters, EngineStatistics
+from .stepping import Desks, Stepping
+from .survey import check_integrity, survey
+
+Start: TypeAlias = PrepRecv | RemoteSend | StartGenerate
+
+
+class Engine:
+    """Used by one thread at a time; knows no clock but the one it is given, and no network.
+
+    Every order ends in exactly one `Told` event (`StartGenerate` in two: `Started` comes first),
+    at once or later, except that a repeat of an order is silent, and that a `Release` or a higher
+    attempt ends the commands before it in silence. Outcomes are in the order in which they
+    happened. Neither `handle` nor `step` raises for what a user sent or a device did.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        runner: Runner,
+        detokenizer: Callable[[], Detokenizer],
+        wire: Wire | None,
+        clock: Callable[[], float],
+    ) -> None:
+        """``detokenizer`` makes one for each answer. Without a ``wire`` nothing is received or
+        sent. ``clock`` measures, in seconds, what a step takes."""
+        shape, counters = runner.card.shape, Counters()
+        pages = Pages(shape.num_pages, shape.page_size)
+        scheduler = Scheduler(config, pages, counters)
+        flows = Flows(config.remembered_flows)
+        self._parts = Parts(config, runner.card, wire, pages, scheduler, flows, counters)
+        self._generating = Generating(self._parts, detokenizer)
+        self._receiving = Receiving(self._parts, self._generating)
+        self._delivering = Delivering(self._parts)
+        desks = Desks(self._generating, self._delivering)
+        self._stepping = Stepping(self._parts, runner, clock, desks)
+
+    @property
+    def has_work(self) -> bool:
+        """A step may compute something now. After a step that could not: not before an event."""
+        return self._parts.scheduler.has_work
+
+    def statistics(self) -> EngineStatistics:
+        return survey(self._parts)
+
+    def check_integrity(self) -> None:
+        """Every page is accounted for exactly once. Linear in pool and flows: for tests and idle
+        moments.
+
+        Raises:
+            AssertionError: saying what is wrong.
+        """
+        check_integrity(self._parts)
+
+    def handle(self, event: Order | TransferEvent, now: float) -> list[Outcome]:
+        """Obey an order, or learn how a transfer ended. Computes nothing; returns quickly."""
+        self._parts.scheduler.wake()
+        if isinstance(event, Order):
+            return self._obey(event, now)
+        flow = self._parts.flows.find((event.flow, event.attempt))
+        if flow is None:
+            return []
+        return self._transferred(flow, event, now) + self._parts.settle(flow)
+
+    def step(self, now: float) -> list[Outcome]:
+        """Compute one batch. What happened in it is dated ``now`` plus what the step took."""
+        return self._stepping.step(now)
+
+    def _obey(self, order: Order, now: float) -> list[Outcome]:
+        verb = type(order.command).__name__
+        try:
+            return self._begun(order, verb, now)
+        except Refusal as refusal:
+            self._parts.counters.refused += 1
+            event = Refused(verb, refusal.reason, refusal.message)
+            return [Told(order.flow, order.attempt, verb, event)]
+
+    def _begun(self, order: Order, verb: str, now: float) -> list[Outcome]:
+        _check_epoch(order, self._parts.config)
+        if isinstance(order.command, Query):
+            return [Told(order.flow, order.attempt, verb, self._matched(order.command))]
+        if isinstance(order.command, Release):
+            return self._release(order)
+        if self._parts.flows.is_repeat(order):
+            return []
+        self._supersede(order)
+        if isinstance(order.command, Commit | Suspend):
+            return self._control(order, order.command, verb, now)
+        return self._start(order, order.command, verb, now)
+
+    def _start(self, order: Order, command: Start, verb: str, now: float) -> list[Outcome]:
+        """A refused one counts as taken: a repeat of it must not begin what the first did not."""
+        flow = self._parts.flows.open(order)
+        flow.verbs.add(verb)
+        try:
+            outcomes = self._started(flow, order, command, now)
+        except Refusal:
+            flow.refused.add(verb)
+            self._parts.settle(flow)
+            raise
+        return outcomes + self._parts.settle(flow)
+
+    def _started(self, flow: Flow, order: Order, command: Start, now: float) -> list[Outcome]:
+        match command:
+            case PrepRecv():
+                return self._receiving.prepare(flow, command, now)
+            case RemoteSend():
+                return self._delivering.send(flow, command, now)
+            case StartGenerate():
+                outcomes = self._generating.start(flow, command, now)
+                if flow.generation is None:  # over before it began: the context has no use
+                    self._receiving.revoke(flow)
+                return outcomes
+
+    def _control(
+        self, order: Order, command: Commit | Suspend, verb: str, now: float
+    ) -> list[Outcome]:
+        """A refused one leaves no memory: it may come again when the phase is right."""
+        flow = self._parts.flows.current(order.flow)
+        if flow is None:
+            raise Refusal("no_such_flow", f"nothing of flow {order.flow} is here")
+        match command:
+            case Commit():
+                outcomes = self._receiving.commit(flow, now)
+            case Suspend():
+                outcomes = self._generating.suspend(flow, now)
+        flow.verbs.add(verb)
+        return outcomes + self._parts.settle(flow)
+
+    def _release(self, order: Order) -> list[Outcome]:
+        self._supersede(order)
+        flow = self._parts.flows.find((order.flow, order.attempt))
+        if flow is None:
+            self._parts.flows.close(order)
+            return [Told(order.flow, order.attempt, "Release", Released())]
+        if flow.releasing:
+            return []
+        flow.releasing = True
+        flow.verbs.add("Release")
+        return self._let_go(flow)
+
+    def _supersede(self, order: Order) -> None:
+        older = self._parts.flows.supersede(order)
+        if older:
+            self._let_go(older)
+
+    def _let_go(self, flow: Flow) -> list[Outcome]:
+        self._generating.drop(flow)
+        self._receiving.revoke(flow)
+        self._delivering.abort(flow)
+        return self._parts.settle(flow)
+
+    def _transferred(self, flow: Flow, event: TransferEvent, now: float) -> list[Outcome]:
+        match event:
+            case Arrived():
+                return self._receiving.arrived(flow, now)
+            case Fenced(reason=reason):
+                return self._receiving.fenced(flow, reason, now)
+            case Delivered():
+                return self._delivering.delivered(flow, event, now)
+            case SendFailed(reason=reason):
+                return self._delivering.failed(flow, reason)
+
+    def _matched(self, command: Query) -> Matched:
+        ids = accept_prompt(command.prompt, self._parts.card)
+        pages, now = self._parts.pages, survey(self._parts)
+        matched = len(pages.match(ids)) * pages.page_size
+        return Matched(matched, now.load, now.available_pages)
+
+
+def _check_epoch(order: Order, config: EngineConfig) -> None:
+    if order.epoch not in (0, config.epoch):
+        raise Refusal(
+            "stale_epoch",
+            f"the order is for incarnation {order.epoch} of {config.name}; "
+            f"this is {config.epoch}: what was there before is gone",
+        )

@@ -1,0 +1,137 @@
+"""The desk for requests that are answered here: `StartGenerate`, `Suspend`, and their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from bus.messages import StartGenerate, Suspended
+from bus.transfers import PoolShape
+
+from .acceptance import accept_offset, accept_prompt, accept_sampling
+from .answer import Answer, Ending
+from .context import Context
+from .flows import Flow
+from .generation import Asked, Generation
+from .outcomes import Outcome, Told
+from .parts import Parts
+from .ranges import resolve
+from .reception import Reception
+from .refusal import Refusal
+from .runner import Detokenizer, Ids, ModelCard, Sampled
+
+
+class Generating:
+    def __init__(self, parts: Parts, detokenizer: Callable[[], Detokenizer]) -> None:
+        self._parts, self._detokenizer = parts, detokenizer
+
+    def start(self, flow: Flow, command: StartGenerate, now: float) -> list[Outcome]:
+        reception = flow.reception
+        if reception and reception.committing_since is not None:
+            raise Refusal("out_of_order", "StartGenerate after Commit: the context was given away")
+        generation = self._accepted(flow, command, reception, now)
+        if generation.is_over:  # another engine made the last token but could not say so
+            return generation.end(now)
+        flow.generation = generation
+        if reception and reception.is_arriving:
+            generation.expecting_since = now
+        else:
+            self.begin(flow, generation, now)
+        return []
+
+    def begin(self, flow: Flow, generation: Generation, now: float) -> None:
+        """Nothing is awaited any more: take over what was received and queue for the rest."""
+        if flow.reception:
+            self._parts.scheduler.unrest(flow.reception.context)
+            generation.context.adopt(flow.reception.context, generation.num_matchable)
+            flow.reception = None
+        generation.queued(now)
+        self._parts.scheduler.add(generation)
+
+    def suspend(self, flow: Flow, now: float) -> list[Outcome]:
+        generation = flow.generation
+        if generation is None or generation.expecting_since is not None:
+            raise Refusal("out_of_order", "Suspend needs a request that has begun: Release it")
+        self._parts.scheduler.remove(generation)
+        self._parts.scheduler.rest(generation.context)
+        generation.suspend(now)
+        event = Suspended(generation.context.num_computed)
+        return [self._parts.told(flow, "Suspend", event, generation.trail.take())]
+
+    def chosen(
+        self, flow: Flow, generation: Generation, sampled: Sampled, now: float
+    ) -> list[Outcome]:
+        """A step chose the next token."""
+        outcomes = generation.accept(sampled, now)
+        if generation.is_over:
+            self._parts.counters.finished += 1
+            self.drop(flow)
+        return outcomes
+
+    def refuse(self, flow: Flow, generation: Generation, refusal: Refusal) -> Told:
+        self.drop(flow)
+        phases = generation.trail.take()
+        return self._parts.refused(flow, generation.verb, refusal, phases)
+
+    def drop(self, flow: Flow) -> None:
+        """Whatever it was doing, it is over; its full pages stay cached."""
+        generation, flow.generation = flow.generation, None
+        if generation is None:
+            return
+        self._parts.scheduler.remove(generation)
+        self._parts.scheduler.unrest(generation.context)
+        generation.context.drop()
+
+    def _accepted(
+        self, flow: Flow, command: StartGenerate, reception: Reception | None, now: float
+    ) -> Generation:
+        config, card = self._parts.config, self._parts.card
+        ids = accept_prompt(command.prompt, card)
+        resolve(command.begin, None, len(ids))
+        accept_offset(command.offset, len(ids))
+        accept_sampling(command.sampling, card)
+        if self._parts.scheduler.num_waiting >= config.max_waiting:
+            raise Refusal("busy", f"{config.max_waiting} commands are waiting: try another engine")
+        if reception:
+            _check_same(ids, reception.context)
+        num_prompt = len(ids) - command.offset
+        ending = _ending(command, card, num_prompt)
+        answer = Answer(ending, self._detokenizer())
+        answer.replay(ids[num_prompt:].tolist())
+        context = self._context(ids, num_prompt + ending.max_tokens, reception)
+        asked = Asked(*flow.key, command.sampling, command.reply, num_prompt)
+        return Generation(asked, context, answer, now)
+
+    def _context(self, ids: Ids, most: int, reception: Reception | None) -> Context:
+        """A received context keeps its place in the queue: it came with its `PrepRecv`."""
+        capacity = max(len(ids), most)
+        if reception is None:
+            return self._parts.context(ids, capacity)
+        return Context(self._parts.pages, reception.context.serial, ids, capacity)
+
+
+def _ending(command: StartGenerate, card: ModelCard, num_prompt: int) -> Ending:
+    most = min(card.max_context, _pool_tokens(card.shape) + 1)
+    return Ending(
+        end_tokens=card.end_tokens | frozenset(command.sampling.stop_tokens),
+        stops=command.sampling.stop,
+        max_tokens=min(command.sampling.max_tokens, most - num_prompt),
+    )
+
+
+def _pool_tokens(shape: PoolShape) -> int:
+    return shape.num_pages * shape.page_size
+
+
+def _check_same(ids: Ids, received: Context) -> None:
+    """The prompt is the one whose KV was received, as far as both go."""
+    both = min(len(ids), received.num_tokens)
+    if np.array_equal(ids[:both], received.tokens[:both]):
+        return
+    index = int((ids[:both] != received.tokens[:both]).argmax())
+    raise Refusal(
+        "bad_request",
+        f"the prompt differs at index {index} from the one whose context was received: "
+        "start with the same prompt, or in another attempt",
+    )

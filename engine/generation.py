@@ -1,0 +1,158 @@
+"""One request that is answered here: what it asked, what it said so far, where its time went."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from msgspec import Struct
+
+from bus.messages import Finished, Mailbox, Sampling, Started, Usage
+from bus.public import Delta, Done, TokenLogprob
+
+from .answer import Answer
+from .context import Context
+from .outcomes import Outcome, Output, Told
+from .runner import Choice, Sampled
+from .sequence import Sequence
+
+
+class Asked(Struct, frozen=True):
+    """The request, as it was ordered."""
+
+    flow: str
+    attempt: int
+    sampling: Sampling
+    reply: Mailbox
+    num_prompt: int
+    """Tokens of the user's prompt: the rest of the context's tokens are the answer so far."""
+
+
+class Generation(Sequence):
+    """Prefills what is missing of the prompt, then decodes until the answer is over.
+
+    Tokens are numbered from the start of the answer, whichever engine made the first ones.
+    """
+
+    verb: ClassVar[str] = "StartGenerate"
+    preemptible: ClassVar[bool] = True
+
+    def __init__(self, asked: Asked, context: Context, answer: Answer, now: float) -> None:
+        super().__init__((asked.flow, asked.attempt), context, now)
+        self.asked, self._answer = asked, answer
+        self.expecting_since: float | None = None
+        """When it began to wait for KV; None where it need not or need no longer."""
+        self.suspended = False
+        self._matched: int | None = None
+        self._first_queued_s = now
+        self._admitted_s: float | None = None
+        self._first_token_s: float | None = None
+        self._decode_begin_s = now
+        self._num_decoded = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self._answer.reason is not None
+
+    @property
+    def num_matchable(self) -> int:
+        """All but the last token, whose logits nobody kept."""
+        return self.context.num_tokens - 1
+
+    def room_at_admission(self, chunk: int) -> int:
+        return chunk
+
+    def choice(self) -> Choice:
+        return Choice(self.asked.sampling, self.context.tokens, self.asked.num_prompt)
+
+    def queued(self, now: float) -> None:
+        """It need not wait for KV, or not any longer."""
+        if self.expecting_since is not None:
+            self.trail.add("wait", self.expecting_since, now)
+        self.expecting_since = None
+        self.queued_s = self._first_queued_s = now
+
+    def admitted(self, now: float) -> None:
+        super().admitted(now)
+        if self._admitted_s is None:
+            self._admitted_s = now
+            self._matched = min(self.context.num_computed, self.asked.num_prompt)
+
+    def preempted(self, now: float) -> None:
+        self._end_decode(now)
+        super().preempted(now)
+
+    def suspend(self, now: float) -> None:
+        self._end_decode(now)
+        self.suspended = True
+
+    def accept(self, sampled: Sampled, now: float) -> list[Outcome]:
+        """The next token is chosen: what the user and the router hear of it."""
+        offset = self._answer.num_tokens
+        text = self._answer.push(sampled.token)
+        self.context.append(sampled.token)
+        outcomes: list[Outcome] = [self._output(self._delta(offset, sampled, text))]
+        if self._first_token_s is None:
+            self._first_token_s = now
+            outcomes.append(self._told(Started(self._matched or 0)))
+        self._count_decoded(now)
+        return outcomes + self.end(now) if self.is_over else outcomes
+
+    def end(self, now: float) -> list[Outcome]:
+        """The last words of an answer that is over."""
+        assert self._answer.reason is not None
+        self._end_decode(now)
+        usage, reason = self._usage(now), self._answer.reason
+        done = Done(self.asked.flow, self._answer.num_tokens, reason, usage)
+        return [self._output(done), self._told(Finished(reason, usage))]
+
+    def broken(self, message: str) -> Output:
+        """What the user hears when we failed."""
+        return self._output(
+            Done(self.asked.flow, self._answer.num_tokens, "error", message=message)
+        )
+
+    def _count_decoded(self, now: float) -> None:
+        if not self.decoding:
+            self.decoding, self._decode_begin_s, self._num_decoded = True, now, 0
+        else:
+            self._num_decoded += 1
+
+    def _end_decode(self, now: float) -> None:
+        if self._num_decoded:
+            self.trail.add(
+                "decode",
+                self._decode_begin_s,
+                now,
+                tokens=self._num_decoded,
+                steps=self._num_decoded,
+            )
+        self._num_decoded = 0
+
+    def _delta(self, offset: int, sampled: Sampled, text: str) -> Delta:
+        asked = self.asked.sampling.logprobs is not None
+        logprob = TokenLogprob(sampled.token, sampled.logprob, sampled.top)
+        return Delta(
+            flow=self.asked.flow,
+            offset=offset,
+            tokens=(sampled.token,),
+            text=text,
+            logprobs=(logprob,) if asked else (),
+        )
+
+    def _usage(self, now: float) -> Usage:
+        admitted = now if self._admitted_s is None else self._admitted_s
+        first = now if self._first_token_s is None else self._first_token_s
+        return Usage(
+            prompt_tokens=self.asked.num_prompt,
+            cached_tokens=self._matched or 0,
+            completion_tokens=self._answer.num_tokens,
+            queue_s=admitted - self._first_queued_s,
+            prefill_s=first - admitted,
+            decode_s=now - first,
+        )
+
+    def _output(self, message: Delta | Done) -> Output:
+        return Output(*self.key, self.asked.reply, message)
+
+    def _told(self, event: Started | Finished) -> Told:
+        return Told(*self.key, self.verb, event, self.trail.take())

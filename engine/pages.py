@@ -1,0 +1,132 @@
+"""Who has which page of the pool: free, cached for reuse, or in use by so many."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+
+from .free_pages import FreePages
+from .prefix_cache import Node, PrefixCache
+from .runner import Ids
+
+
+class Pages:
+    """Reference counts over the pool, with the prefix cache on top.
+
+    ```
+    free --take--> in use --drop--> free                (not published)
+                      |
+                   publish
+                      |
+                      v
+                   in use --drop--> cached --hold--> in use
+                                       \\--evicted by take--> free
+    ```
+
+    Two rules make eviction O(1). A holder of a cached page holds the pages before it, too; and a
+    holder drops its pages last one first. So in ``_idle``, ordered by when the last holder left,
+    what comes after a page is always in front of it: the head is a leaf, and least recently used.
+    """
+
+    def __init__(self, num_pages: int, page_size: int) -> None:
+        self.num_pages, self.page_size = num_pages, page_size
+        self.num_evictions = 0
+        self._free = FreePages(num_pages)
+        self._cache = PrefixCache(page_size)
+        self._references = [0] * num_pages
+        self._idle: OrderedDict[int, None] = OrderedDict()
+
+    @property
+    def num_free(self) -> int:
+        return len(self._free)
+
+    @property
+    def num_cached(self) -> int:
+        """Pages that nobody uses but whose content is kept for reuse."""
+        return len(self._idle)
+
+    @property
+    def num_available(self) -> int:
+        """Pages that `take` can give now, evicting what is cached."""
+        return self.num_free + self.num_cached
+
+    @property
+    def num_in_use(self) -> int:
+        return self.num_pages - self.num_available
+
+    def take(self, count: int, after: int | None = None) -> list[int]:
+        """``count`` pages with one reference each, preferably adjacent and following ``after``.
+
+        Evicts the least recently used cached pages where free ones are short. ``count`` must not
+        exceed `num_available`.
+        """
+        while self.num_free < count:
+            self._evict()
+        taken = self._free.take(count, after)
+        for page in taken:
+            self._references[page] = 1
+        return taken
+
+    def hold(self, page: int) -> None:
+        """One more reference to a page that is in use or cached."""
+        if self._references[page] == 0:
+            del self._idle[page]
+        self._references[page] += 1
+
+    def drop(self, page: int) -> None:
+        """One reference less; the last one leaves the page cached if it was published."""
+        assert self._references[page] > 0, f"page {page} is dropped by somebody who has it not"
+        self._references[page] -= 1
+        if self._references[page]:
+            return
+        if page in self._cache:
+            self._idle[page] = None
+        else:
+            self._free.give(page)
+
+    def match(self, tokens: Ids) -> list[Node]:
+        """Cached full pages at the start of ``tokens``. Changes nothing, takes no reference."""
+        return self._cache.match(tokens)
+
+    def publish(self, parent: Node | None, tokens: Ids, page: int) -> Node:
+        """Let others find ``page`` as what follows ``parent``; the caller has a reference to both.
+
+        Where the same tokens are cached already, that node is returned instead, with a reference
+        for the caller, who keeps his own page to himself.
+        """
+        node = self._cache.insert(parent, tokens, page)
+        if node.page != page:
+            self.hold(node.page)
+        return node
+
+    def is_private(self, page: int) -> bool:
+        """Nobody else reads it and nobody can find it: it may be written."""
+        return self._references[page] == 1 and page not in self._cache
+
+    def _evict(self) -> None:
+        page, _ = self._idle.popitem(last=False)
+        self._cache.remove(page)
+        self._free.give(page)
+        self.num_evictions += 1
+
+    def check_integrity(self, held: Iterable[int]) -> None:
+        """Every page exactly once free, cached or in use; references as in ``held``, which names a
+        page once for each reference that somebody has. Linear in the size of the pool."""
+        expected = Counter(held)
+        free = [page for begin, end in self._free.runs() for page in range(begin, end)]
+        used = [page for page, count in enumerate(self._references) if count]
+        assert len(free) == len(self._free)
+        assert sorted([*free, *self._idle, *used]) == list(range(self.num_pages)), "lost or twice"
+        assert {page: self._references[page] for page in used} == expected, "wrong references"
+        self._check_cache()
+
+    def _check_cache(self) -> None:
+        order = {page: index for index, page in enumerate(self._idle)}
+        for node in self._cache.nodes():
+            above = self._cache.parent_page(node)
+            if self._references[node.page] == 0:
+                assert node.page in order, f"cached page {node.page} is neither used nor idle"
+            if above is None or self._references[above]:
+                continue
+            assert order[node.page] < order[above], f"page {above} would go before {node.page}"
+        assert all(page in self._cache for page in self._idle)

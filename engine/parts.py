@@ -1,0 +1,54 @@
+"""What the desks of one engine share, and how they speak."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import count
+
+from bus.messages import EngineEvent, Refused, Released
+from bus.wire import Wire
+
+from .config import EngineConfig
+from .context import Context
+from .flows import Flow, Flows
+from .outcomes import Outcome, Phase, Told
+from .pages import Pages
+from .refusal import Refusal
+from .runner import Ids, ModelCard
+from .scheduler import Scheduler
+from .statistics import Counters
+
+
+@dataclass(frozen=True)
+class Parts:
+    config: EngineConfig
+    card: ModelCard
+    wire: Wire | None
+    pages: Pages
+    scheduler: Scheduler
+    flows: Flows
+    counters: Counters
+    _serials: count[int] = field(default_factory=count)
+
+    def context(self, tokens: Ids, capacity: int) -> Context:
+        """A context that comes after all others and holds no page yet."""
+        return Context(self.pages, next(self._serials), tokens, capacity)
+
+    def told(
+        self, flow: Flow, verb: str, event: EngineEvent, phases: tuple[Phase, ...] = ()
+    ) -> Told:
+        return Told(flow.name, flow.attempt, verb, event, phases)
+
+    def refused(
+        self, flow: Flow, verb: str, refusal: Refusal, phases: tuple[Phase, ...] = ()
+    ) -> Told:
+        self.counters.refused += 1
+        event = Refused(verb, refusal.reason, refusal.message)
+        return self.told(flow, verb, event, phases)
+
+    def settle(self, flow: Flow) -> list[Outcome]:
+        """Forget the flow if it has nothing here any more; then a release is complete."""
+        if not flow.is_over:
+            return []
+        self.flows.end(flow)
+        return [self.told(flow, "Release", Released())] if flow.releasing else []

@@ -1,0 +1,86 @@
+"""Which full pages hold which tokens after which tokens: a tree with a page at every node.
+
+```
+root --"the cat sat "--> page 7 --"on the mat. "--> page 8
+                              \\--"on the dog. "--> page 3
+```
+
+The key of a child is its tokens themselves, so a match is exact: no hash can be mistaken for
+another. The tree knows pages only; who refers to a page is the business of `engine.pages`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .runner import Ids
+
+ID_BYTES = 4
+
+
+class Node:
+    """One cached page: ``key`` is the packed tokens in it, ``parent`` what must come before."""
+
+    __slots__ = ("children", "key", "page", "parent")
+
+    def __init__(self, parent: Node | None, key: bytes, page: int) -> None:
+        self.parent, self.key, self.page = parent, key, page
+        self.children: dict[bytes, Node] = {}
+
+
+class PrefixCache:
+    def __init__(self, page_size: int) -> None:
+        self._page_size = page_size
+        self._root = Node(None, b"", -1)
+        self._by_page: dict[int, Node] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_page)
+
+    def __contains__(self, page: int) -> bool:
+        return page in self._by_page
+
+    def node(self, page: int) -> Node:
+        return self._by_page[page]
+
+    def nodes(self) -> Iterator[Node]:
+        return iter(self._by_page.values())
+
+    def match(self, tokens: Ids) -> list[Node]:
+        """The longest cached path of full pages at the start of ``tokens``, root side first.
+
+        Changes nothing. Time is linear in the tokens matched.
+        """
+        packed, size = tokens.tobytes(), self._page_size * ID_BYTES
+        node, path = self._root, []
+        for begin in range(0, len(packed) - size + 1, size):
+            child = node.children.get(packed[begin : begin + size])
+            if child is None:
+                break
+            path.append(child)
+            node = child
+        return path
+
+    def insert(self, parent: Node | None, tokens: Ids, page: int) -> Node:
+        """The node for the full page ``tokens`` under ``parent`` (None: at the start).
+
+        It may hold another page than ``page``: the first to come is the one that is cached.
+        """
+        assert len(tokens) == self._page_size
+        above, key = parent or self._root, tokens.tobytes()
+        found = above.children.get(key)
+        if found is not None:
+            return found
+        node = above.children[key] = self._by_page[page] = Node(above, key, page)
+        return node
+
+    def remove(self, page: int) -> None:
+        """Forget a page that nothing cached comes after."""
+        node = self._by_page.pop(page)
+        assert not node.children, f"page {page} is evicted before what comes after it"
+        assert node.parent is not None
+        del node.parent.children[node.key]
+
+    def parent_page(self, node: Node) -> int | None:
+        """The page before this one; None at the start of a prompt."""
+        return None if node.parent is self._root or node.parent is None else node.parent.page

@@ -1,0 +1,67 @@
+"""What the scheduler sees of a piece of work: tokens whose KV is missing, and what comes then."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from .context import Context
+from .runner import Choice, Row
+from .trail import Trail
+
+
+class Sequence:
+    """Work on one command. The scheduler decides when and with which pages; `Generation` and
+    `Sending` say what for."""
+
+    verb: ClassVar[str]
+    preemptible: ClassVar[bool]
+    """Its pages may be taken away and computed again."""
+
+    def __init__(self, key: tuple[str, int], context: Context, now: float) -> None:
+        """``key`` is the flow and attempt that it belongs to."""
+        self.key, self.context = key, context
+        self.trail = Trail()
+        self.decoding = False
+        """Its prompt is computed: one token in every step from here on."""
+        self.queued_s = now
+
+    @property
+    def serial(self) -> int:
+        return self.context.serial
+
+    @property
+    def num_matchable(self) -> int:
+        """How many tokens may come from the prefix cache."""
+        raise NotImplementedError
+
+    def room_at_admission(self, chunk: int) -> int:
+        """How many tokens must have pages when the work begins with ``chunk`` of them."""
+        raise NotImplementedError
+
+    def choice(self) -> Choice | None:
+        """How to choose what follows the last token; None where nothing does."""
+        raise NotImplementedError
+
+    def admitted(self, now: float) -> None:
+        self.trail.add("queue", self.queued_s, now)
+
+    def preempted(self, now: float) -> None:
+        """Its pages are gone; it waits again, with all its tokens."""
+        self.decoding = False
+        self.queued_s = now
+
+    def row(self, num_tokens: int) -> Row:
+        begin = self.context.num_computed
+        end = begin + num_tokens
+        last = end == self.context.num_tokens
+        return Row(
+            tokens=self.context.tokens[begin:end],
+            position=begin,
+            pages=self.context.table,
+            choice=self.choice() if last else None,
+        )
+
+    def advance(self, num_tokens: int) -> None:
+        """The KV of that many more tokens is in the pages, for others to find."""
+        self.context.num_computed += num_tokens
+        self.context.publish(self.context.num_computed)

@@ -1,0 +1,76 @@
+"""What an engine can be asked about itself at any time."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class EngineStatistics(Struct, frozen=True):
+    """Numbers of now first, then counts since the engine was made. Every page is in exactly one of
+    ``free_pages``, ``cached_pages``, ``granted_pages`` and ``used_pages``."""
+
+    waiting: int
+    """Commands that wait for pages or their turn."""
+    running: int
+    """Sequences that are computed in the next step."""
+    expecting: int
+    """Requests that wait for KV that is on its way."""
+    suspended: int
+    sending: int
+    """Transfers out of here that are not yet acknowledged."""
+    receiving: int
+    """Grants that can still be written."""
+    flows: int
+    total_pages: int
+    free_pages: int
+    cached_pages: int
+    """Kept for reuse, evicted when needed."""
+    granted_pages: int
+    """Another engine may write them."""
+    used_pages: int
+    steps: int
+    step_s: float
+    prefill_tokens: int
+    """Computed for prompts, and again after a preemption."""
+    decode_tokens: int
+    """Computed one by one: answers."""
+    matchable_tokens: int
+    """Prompt tokens looked for in the prefix cache."""
+    matched_tokens: int
+    """Of those, found."""
+    received_tokens: int
+    preemptions: int
+    forgone_contexts: int
+    """Received or suspended contexts whose pages were needed by others before they were used."""
+    evicted_pages: int
+    finished: int
+    refused: int
+    failed_steps: int
+
+    @property
+    def load(self) -> int:
+        """Requests waiting or running."""
+        return self.waiting + self.running + self.expecting
+
+    @property
+    def available_pages(self) -> int:
+        """Pages that a new request can have now."""
+        return self.free_pages + self.cached_pages
+
+
+class Counters:
+    """The counts of `EngineStatistics` as they grow."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.step_s = 0.0
+        self.prefill_tokens = 0
+        self.decode_tokens = 0
+        self.matchable_tokens = 0
+        self.matched_tokens = 0
+        self.received_tokens = 0
+        self.preemptions = 0
+        self.forgone_contexts = 0
+        self.finished = 0
+        self.refused = 0
+        self.failed_steps = 0

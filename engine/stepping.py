@@ -1,0 +1,128 @@
+"""One step: what the scheduler planned goes to the runner, what comes back goes to the desks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .delivering import Delivering
+from .generating import Generating
+from .generation import Generation
+from .outcomes import Outcome
+from .parts import Parts
+from .refusal import Refusal
+from .runner import Row, Runner, Sampled
+from .scheduler import Work
+from .sending import Sending
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Desks:
+    """Those whose sequences are computed."""
+
+    generating: Generating
+    delivering: Delivering
+
+
+class Stepping:
+    def __init__(
+        self, parts: Parts, runner: Runner, clock: Callable[[], float], desks: Desks
+    ) -> None:
+        self._parts, self._runner, self._clock, self._desks = parts, runner, clock, desks
+
+    def step(self, now: float) -> list[Outcome]:
+        began_s = self._clock()
+        work = self._parts.scheduler.plan(now)
+        if not work:
+            return []
+        try:
+            results = self._compute(work)
+        except Exception as error:  # whatever the device did, the other requests go on
+            logger.exception("%s: a batch of %d failed", self._parts.config.name, len(work))
+            self._parts.counters.failed_steps += 1
+            return [outcome for piece in work for outcome in self._failed(piece, error)]
+        took_s = self._clock() - began_s
+        self._count(work, took_s)
+        outcomes: list[Outcome] = []
+        for piece, sampled in zip(work, results, strict=True):
+            outcomes += self._advanced(piece, sampled, now, now + took_s)
+        return outcomes
+
+    def _compute(self, work: list[Work]) -> list[Sampled | None]:
+        """One result for each piece of work; pages to be sent leave while it computes."""
+        sendings = [(p.sequence, p.num_tokens) for p in work if isinstance(p.sequence, Sending)]
+        for sending in (p.sequence for p in work if p.is_new):
+            if isinstance(sending, Sending):
+                self._desks.delivering.begin(sending)
+
+        def send(layer: int) -> None:
+            for sending, num_tokens in sendings:
+                sending.write(layer, sending.context.num_computed + num_tokens)
+
+        rows = [p.sequence.row(p.num_tokens) for p in work if p.num_tokens]
+        results = iter(self._run(rows, send if sendings else None))
+        return [next(results) if piece.num_tokens else None for piece in work]
+
+    def _run(self, rows: list[Row], on_layer: Callable[[int], None] | None) -> list[Sampled | None]:
+        if not rows:
+            return []
+        results = self._runner.run(rows, on_layer)
+        wanted = [row.choice is not None for row in rows]
+        if [result is not None for result in results] != wanted:
+            raise RuntimeError("the runner did not answer exactly the rows that asked for a token")
+        return results
+
+    def _advanced(
+        self, piece: Work, sampled: Sampled | None, begin_s: float, end_s: float
+    ) -> list[Outcome]:
+        try:
+            _note_prefill(piece, begin_s, end_s)
+            piece.sequence.advance(piece.num_tokens)
+            return self._consequences(piece, sampled, end_s)
+        except Exception as error:  # one answer must not take the others with it
+            logger.exception("%s: an answer failed", self._parts.config.name)
+            return self._failed(piece, error)
+
+    def _consequences(self, piece: Work, sampled: Sampled | None, now: float) -> list[Outcome]:
+        sequence, flow = piece.sequence, self._parts.flows.find(piece.sequence.key)
+        assert flow is not None
+        if isinstance(sequence, Sending):
+            self._desks.delivering.computed(sequence)
+            return []
+        if sampled is None or not isinstance(sequence, Generation):
+            return []
+        outcomes = self._desks.generating.chosen(flow, sequence, sampled, now)
+        return outcomes + self._parts.settle(flow)
+
+    def _failed(self, piece: Work, error: Exception) -> list[Outcome]:
+        """The command ends here. What it has of the cache is sound, the rest is dropped."""
+        sequence, flow = piece.sequence, self._parts.flows.find(piece.sequence.key)
+        assert flow is not None
+        refusal = Refusal("internal", f"the engine failed: {type(error).__name__}: {error}")
+        outcomes: list[Outcome] = []
+        if isinstance(sequence, Generation):
+            told = self._desks.generating.refuse(flow, sequence, refusal)
+            outcomes = [sequence.broken(refusal.message), told]
+        if isinstance(sequence, Sending):
+            outcomes = [self._desks.delivering.refuse(flow, sequence, refusal)]
+        return outcomes + self._parts.settle(flow)
+
+    def _count(self, work: list[Work], took_s: float) -> None:
+        counters = self._parts.counters
+        counters.steps += 1
+        counters.step_s += took_s
+        for piece in work:
+            if piece.sequence.decoding:
+                counters.decode_tokens += piece.num_tokens
+            else:
+                counters.prefill_tokens += piece.num_tokens
+
+
+def _note_prefill(piece: Work, begin_s: float, end_s: float) -> None:
+    sequence = piece.sequence
+    if not sequence.decoding and piece.num_tokens:
+        cached = sequence.context.num_computed if piece.is_new else 0
+        sequence.trail.add("prefill", begin_s, end_s, tokens=piece.num_tokens, cached=cached)

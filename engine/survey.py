@@ -1,0 +1,73 @@
+"""An engine looked at from outside: its numbers, and whether everything in it adds up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .context import Context
+from .flows import Flow
+from .parts import Parts
+from .statistics import EngineStatistics
+
+
+def survey(parts: Parts) -> EngineStatistics:
+    """Takes time linear in the flows that have something here."""
+    flows, pages, counters = list(parts.flows), parts.pages, parts.counters
+    granted = sum(flow.reception.num_granted for flow in flows if flow.reception)
+    generations = [flow.generation for flow in flows if flow.generation]
+    return EngineStatistics(
+        waiting=parts.scheduler.num_waiting,
+        running=parts.scheduler.num_running,
+        expecting=sum(g.expecting_since is not None for g in generations),
+        suspended=sum(g.suspended for g in generations),
+        sending=sum(flow.sending is not None for flow in flows),
+        receiving=sum(flow.reception is not None and flow.reception.is_arriving for flow in flows),
+        flows=len(flows),
+        total_pages=pages.num_pages,
+        free_pages=pages.num_free,
+        cached_pages=pages.num_cached,
+        granted_pages=granted,
+        used_pages=pages.num_in_use - granted,
+        evicted_pages=pages.num_evictions,
+        steps=counters.steps,
+        step_s=counters.step_s,
+        prefill_tokens=counters.prefill_tokens,
+        decode_tokens=counters.decode_tokens,
+        matchable_tokens=counters.matchable_tokens,
+        matched_tokens=counters.matched_tokens,
+        received_tokens=counters.received_tokens,
+        preemptions=counters.preemptions,
+        forgone_contexts=counters.forgone_contexts,
+        finished=counters.finished,
+        refused=counters.refused,
+        failed_steps=counters.failed_steps,
+    )
+
+
+def check_integrity(parts: Parts) -> None:
+    """
+    Raises:
+        AssertionError: pages or contexts do not add up.
+    """
+    contexts = [context for flow in parts.flows for context in _contexts(flow)]
+    parts.pages.check_integrity(page for context in contexts for page in context.held())
+    known = {id(context) for context in contexts}
+    for context in parts.scheduler.contexts():
+        assert id(context) in known, "something is scheduled that belongs to no flow"
+    for flow in parts.flows:
+        _check_granted(flow, parts)
+
+
+def _contexts(flow: Flow) -> Iterator[Context]:
+    for part in (flow.reception, flow.generation, flow.sending):
+        if part:
+            yield part.context
+
+
+def _check_granted(flow: Flow, parts: Parts) -> None:
+    """A peer may write: so nobody else may see, compute on or reuse these pages."""
+    if flow.reception is None or not flow.reception.is_arriving:
+        return
+    context = flow.reception.context
+    granted = context.table[context.num_pages - flow.reception.num_granted :]
+    assert all(parts.pages.is_private(int(page)) for page in granted)
