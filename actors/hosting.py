@@ -100,19 +100,11 @@ class HostCore:
 
         Users first: their tokens go before anything else that a step has to say.
         """
-        outputs: list[Output] = []
-        told: list[Effect] = []
-        routers: dict[str, list[Delta]] = defaultdict(list)
-        for outcome in outcomes:
-            if isinstance(outcome, Told):
-                told += self._report(outcome, now)
-                continue
-            outputs.append(outcome)
-            leg = self._legs.get(outcome.flow)
-            if leg is not None and isinstance(outcome.message, Delta):
-                routers[leg.router].append(outcome.message)
-        copies = [Publish(self.subjects.tokens(r), encode(b)) for r, b in routers.items()]
-        return [*self._mail(outputs), *copies, *told]
+        outcomes = list(outcomes)
+        outputs = [o for o in outcomes if isinstance(o, Output)]
+        letters: list[Effect] = [*self._mail(outputs), *self._copies(outputs)]
+        reports = [self._report(o, now) for o in outcomes if isinstance(o, Told)]
+        return letters + [effect for report in reports for effect in report]
 
     def statistics(self) -> HostStatistics:
         accepted = sum(len(leg.accepted) for leg in self._legs.values())
@@ -128,6 +120,15 @@ class HostCore:
         mail = [letter for box, messages in boxes.items() for letter in _letters(box, messages)]
         self._messages += len(mail)
         return mail
+
+    def _copies(self, outputs: list[Output]) -> list[Publish]:
+        """What the routers follow their flows by, and would recover them from."""
+        routers: dict[str, list[Delta]] = defaultdict(list)
+        for output in outputs:
+            leg = self._legs.get(output.flow)
+            if leg is not None and isinstance(output.message, Delta):
+                routers[leg.router].append(output.message)
+        return [Publish(self.subjects.tokens(r), encode(batch)) for r, batch in routers.items()]
 
     # --- events ---
 

@@ -14,6 +14,7 @@ from bus.codec import encode, encode_json
 from bus.messages import Mailbox
 from bus.public import ChatMessage, GenerateRequest
 from bus.tokens import Tokens
+from engine.model_errors import ChatTemplateError
 
 LIMITS = Limits(max_context=32, vocab_size=256, orchestrations=("data_parallel", "disaggregated"))
 INBOX = Mailbox("inbox")
@@ -25,8 +26,10 @@ class Bytes:
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
 
-    def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        return self.encode("".join(f"{m['role']}:{m['content']};" for m in messages))
+    def chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+        if messages[0].role == "system":
+            raise ChatTemplateError("no system messages here")
+        return self.encode("".join(f"{m.role}:{m.content};" for m in messages))
 
 
 def take(request: GenerateRequest) -> Intake:
@@ -45,6 +48,11 @@ def test_a_chat_goes_through_the_template() -> None:
     intake = take(GenerateRequest(messages=(ChatMessage("user", "hi"),)))
 
     assert intake.request.prompt == Tokens(b"user:hi;")
+
+
+def test_a_chat_that_the_template_rejects_is_refused_in_its_words() -> None:
+    with pytest.raises(BadRequest, match="no system messages here"):
+        take(GenerateRequest(messages=(ChatMessage("system", "be brief"),)))
 
 
 def test_token_ids_are_taken_as_they_are() -> None:

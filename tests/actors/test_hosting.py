@@ -1,0 +1,238 @@
+"""The engine host's core around a scripted engine: who hears what, in how many messages."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import pytest
+
+from actors.effects import Effect, Publish, Record
+from actors.hosting import HostCore
+from bus.codec import decode, decode_public
+from bus.messages import (
+    Answer,
+    Finished,
+    Mailbox,
+    Matched,
+    Order,
+    Prepared,
+    PrepRecv,
+    Query,
+    Refused,
+    Release,
+    Released,
+    Report,
+    Sampling,
+    Started,
+    StartGenerate,
+    Usage,
+)
+from bus.public import Batch, Delta, Done, Reply
+from bus.subjects import Subjects
+from bus.tokens import Tokens
+from bus.transfers import Arrived, TransferEvent
+from engine.outcomes import Outcome, Output, Phase, Told
+from observability.spans import Span, SpanContext
+
+PROMPT = Tokens(range(4))
+BATCHES = Mailbox("box", "msgpack")
+PARENT = SpanContext("ab" * 16, "cd" * 8, True)
+
+
+class Scripted:
+    """An engine that says what it is told to."""
+
+    def __init__(self) -> None:
+        self.says: deque[list[Outcome]] = deque()
+        self.heard: list[Order | TransferEvent] = []
+
+    def handle(self, event: Order | TransferEvent, now: float) -> list[Outcome]:
+        self.heard.append(event)
+        return self.says.popleft() if self.says else []
+
+    def step(self, now: float) -> list[Outcome]:
+        return self.says.popleft()
+
+
+class Host:
+    def __init__(self) -> None:
+        self.engine = Scripted()
+        self.core = HostCore("e0", 7, self.engine, Subjects())
+
+    def start(self, flow: str, reply: Mailbox = BATCHES, router: str = "r0") -> list[Effect]:
+        command = StartGenerate("e0", PROMPT, 0, Sampling(), reply)
+        return self.core.order(Order(flow, 1, router, command), PARENT, now=1.0)
+
+    def told(self, flow: str, verb: str, event: Answer, *phases: Phase) -> list[Effect]:
+        told = Told(flow, 1, verb, event, phases)  # type: ignore[arg-type]
+        return self.core.outcomes([told], now=2.0)
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+def delta(flow: str, offset: int, reply: Mailbox = BATCHES) -> Output:
+    return Output(flow, 1, reply, Delta(flow, offset, (offset,), "x"))
+
+
+def published(effects: list[Effect]) -> list[Publish]:
+    return [e for e in effects if isinstance(e, Publish)]
+
+
+def reports(effects: list[Effect]) -> list[Report]:
+    events = [e for e in published(effects) if e.subject.endswith(".event")]
+    return [decode(e.payload, Report) for e in events]
+
+
+def spans(effects: list[Effect]) -> list[Span]:
+    return [span for e in effects if isinstance(e, Record) for span in e.spans]
+
+
+def test_an_event_goes_to_the_router_that_gave_the_order(host: Host) -> None:
+    host.engine.says.append([Told("f", 3, "Query", Matched(2, 0, 9))])
+
+    effects = host.core.order(Order("f", 3, "r7", Query("e0", PROMPT)), None, 1.0)
+
+    assert published(effects)[0].subject == "ms.router.r7.event"
+    assert reports(effects) == [Report("f", 3, "e0", 7, Matched(2, 0, 9))]
+
+
+def test_a_step_sends_one_message_per_mailbox_and_one_per_router(host: Host) -> None:
+    for flow in ("a", "b", "c"):
+        host.start(flow)
+
+    effects = host.core.outcomes([delta(f, 0) for f in ("a", "b", "c")], 2.0)
+
+    assert [p.subject for p in published(effects)] == ["box", "ms.router.r0.tokens"]
+    for letter in published(effects):
+        batch = decode(letter.payload, Batch)
+        assert [m.flow for m in batch] == ["a", "b", "c"]
+
+
+def test_a_json_mailbox_gets_one_object_per_message(host: Host) -> None:
+    inbox = Mailbox("inbox", "json")
+    host.start("a", inbox)
+
+    done = Output("a", 1, inbox, Done("a", 1, "stop"))
+    effects = host.core.outcomes([delta("a", 0, inbox), done], 2.0)
+
+    letters = [p for p in published(effects) if p.subject == "inbox"]
+    assert [decode_public(p.payload, Reply) for p in letters] == [
+        Delta("a", 0, (0,), "x"),
+        Done("a", 1, "stop"),
+    ]
+
+
+def test_each_router_gets_the_tokens_of_its_own_flows(host: Host) -> None:
+    host.start("a", router="r0")
+    host.start("b", router="r1")
+
+    effects = host.core.outcomes([delta("a", 0), delta("b", 0)], 2.0)
+
+    copies = {p.subject: decode(p.payload, Batch) for p in published(effects)[1:]}
+    assert [m.flow for m in copies["ms.router.r0.tokens"]] == ["a"]
+    assert [m.flow for m in copies["ms.router.r1.tokens"]] == ["b"]
+
+
+def test_tokens_leave_before_the_report_of_the_end(host: Host) -> None:
+    host.start("a")
+
+    effects = host.core.outcomes(
+        [Told("a", 1, "StartGenerate", Finished("stop", Usage())), delta("a", 0)], 2.0
+    )
+
+    assert [p.subject for p in published(effects)] == [
+        "box",
+        "ms.router.r0.tokens",
+        "ms.router.r0.event",
+    ]
+
+
+def test_started_leaves_the_command_open_and_finished_closes_it(host: Host) -> None:
+    host.start("a")
+
+    started = host.told("a", "StartGenerate", Started(0))
+    assert host.core.statistics().open == 1
+    finished = host.told("a", "StartGenerate", Finished("stop", Usage()))
+
+    assert [r.event for r in reports(started + finished)] == [
+        Started(0),
+        Finished("stop", Usage()),
+    ]
+    assert spans(started) == []
+    assert spans(finished)[0].parent == PARENT
+    assert host.core.statistics().open == 0
+
+
+def test_a_commands_span_runs_from_the_order_to_its_end_with_a_child_per_phase(
+    host: Host,
+) -> None:
+    host.start("a")
+
+    phase = Phase("prefill", 1.2, 1.5, {"tokens": 4})
+    effects = host.told("a", "StartGenerate", Finished("stop", Usage()), phase)
+
+    command, child = spans(effects)
+    assert (command.begin_s, command.end_s) == (1.0, 2.0)
+    assert (child.begin_s, child.end_s, child.parent) == (1.2, 1.5, command.context)
+
+
+def test_a_refusal_is_reported_counted_and_marks_the_span(host: Host) -> None:
+    host.start("a")
+
+    effects = host.told("a", "StartGenerate", Refused("StartGenerate", "busy", "full"))
+
+    assert spans(effects)[0].error == "busy: full"
+    assert host.core.statistics().refused == 1
+
+
+def test_a_release_closes_every_command_of_its_flow(host: Host) -> None:
+    host.start("a")
+    host.core.order(Order("a", 1, "r0", Release("e0")), PARENT, 1.5)
+
+    effects = host.told("a", "Release", Released())
+
+    assert {s.name: s.error for s in spans(effects)} == {
+        "process StartGenerate": "released",
+        "process Release": None,
+    }
+    assert host.core.statistics().open == 0
+
+
+def test_a_newer_attempt_takes_the_flow_over(host: Host) -> None:
+    host.core.order(Order("a", 1, "r0", PrepRecv("e0", PROMPT)), None, 1.0)
+    host.core.order(Order("a", 2, "r1", PrepRecv("e0", PROMPT)), None, 1.5)
+
+    late = host.core.outcomes([Told("a", 1, "PrepRecv", Prepared(b"", 0))], 2.0)
+    ours = host.core.outcomes([Told("a", 2, "PrepRecv", Prepared(b"", 0))], 2.0)
+
+    assert late == []
+    assert published(ours)[0].subject == "ms.router.r1.event"
+
+
+def test_an_order_of_an_attempt_that_is_over_is_refused_and_not_carried_out(host: Host) -> None:
+    host.core.order(Order("a", 2, "r0", PrepRecv("e0", PROMPT)), None, 1.0)
+
+    effects = host.core.order(Order("a", 1, "r0", Release("e0")), None, 1.5)
+
+    [report] = reports(effects)
+    assert isinstance(report.event, Refused)
+    assert report.event.reason == "stale_attempt"
+    assert len(host.engine.heard) == 1
+
+
+def test_transfer_events_reach_the_engine(host: Host) -> None:
+    event = Arrived("a", 1, 10)
+
+    host.core.transfer(event, 1.0)
+
+    assert host.engine.heard == [event]
+
+
+def test_outcomes_of_unknown_flows_are_dropped(host: Host) -> None:
+    stray: Any = Told("nobody", 1, "Query", Matched(0, 0, 0))
+
+    assert host.core.outcomes([stray], 1.0) == []
