@@ -72,7 +72,7 @@ def check(
     strategy: Strategy, shapes: Sequence[Shape] = SHAPES, max_worlds: int = MAX_WORLDS
 ) -> Verdict:
     """Walk all paths of the strategy over all shapes. Never raises for what a strategy does."""
-    seen = [_inspect(strategy, shape, max_worlds) for shape in shapes]
+    seen = list(_inspections(strategy, shapes, max_worlds))
     return Verdict(
         name=getattr(strategy, "__name__", repr(strategy)),
         states=tuple(dict.fromkeys(chain.from_iterable(s.states for s in seen))),
@@ -81,6 +81,17 @@ def check(
         exhaustive=all(s.exhaustive for s in seen),
         findings=_one_of_each(seen),
     )
+
+
+def _inspections(
+    strategy: Strategy, shapes: Sequence[Shape], max_worlds: int
+) -> Iterator[_Inspection]:
+    """A strategy without an end on one shape is not fit, and would take as long on the others."""
+    for shape in shapes:
+        inspection = _inspect(strategy, shape, max_worlds)
+        yield inspection
+        if not inspection.exhaustive:
+            return
 
 
 def _one_of_each(seen: Iterable[_Inspection]) -> tuple[Finding, ...]:

@@ -14,7 +14,7 @@ from bus.messages import AnyCommand, Command, Event, Request, Submitted
 from .machine import Idle, State, Step, Strategy
 from .world import Cause, World
 
-MAX_WORLDS: Final = 20_000
+MAX_WORLDS: Final = 5_000
 
 
 class Moved(Struct, frozen=True):

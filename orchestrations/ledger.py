@@ -27,7 +27,7 @@ ON_THE_CONTEXT: Final = frozenset({"StartGenerate", "Commit"})
 
 
 class Hold(Struct, frozen=True, order=True):
-    """An engine that holds pages, and the verb that made it do so."""
+    """An engine, and the verb that made it hold pages."""
 
     engine: str
     verb: str
@@ -47,17 +47,23 @@ class Ledger(Struct, frozen=True):
     holds: frozenset[Hold] = frozenset()
     generators: frozenset[str] = frozenset()
     """Engines that were told to generate, and may have sent tokens to the user."""
+    told: frozenset[Hold] = frozenset()
+    """Every verb that an engine was ever told in this attempt, whatever came of it."""
 
     def commanded(self, command: AnyCommand) -> Ledger:
         """The ledger once a command is on its way."""
         if isinstance(command, Release):
             return self.lost(command.engine)
-        if verb(command) not in TAKING:
-            return self
-        ledger = replace(self, holds=self.holds | {Hold(command.engine, verb(command))})
-        if verb(command) != "StartGenerate":
-            return ledger
-        return replace(ledger, generators=self.generators | {command.engine})
+        entry, name = frozenset({Hold(command.engine, verb(command))}), verb(command)
+        return Ledger(
+            holds=self.holds | (entry if name in TAKING else frozenset()),
+            generators=self.generators | ({command.engine} if name == "StartGenerate" else set()),
+            told=self.told | entry,
+        )
+
+    def was_told(self, command: AnyCommand) -> bool:
+        """Is this a repeat, which the engine takes for a duplicate and does not carry out?"""
+        return Hold(command.engine, verb(command)) in self.told
 
     def answered(self, engine: str, answer: Event) -> Ledger:
         """The ledger after what an engine said of a command that it owed an answer to."""

@@ -11,6 +11,7 @@ from bus.messages import (
     AnyCommand,
     Cancelled,
     PrepRecv,
+    Query,
     RemoteSend,
     StartGenerate,
     TimedOut,
@@ -29,6 +30,7 @@ Problem: TypeAlias = Literal[
     "ignored",
     "dead_engine",
     "starts_twice",
+    "repeats",
     "bad_command",
     "not_bytes",
     "endless",
@@ -92,6 +94,10 @@ def _commands(edge: Moved) -> Iterator[Fault]:
             first = ", ".join(sorted(ledger.generators))
             message = f"{command.engine} is told to generate, and so was {first}"
             yield Fault("starts_twice", message)
+        elif not isinstance(command, Query) and ledger.was_told(command):
+            yield Fault(
+                "repeats", f"{command.engine} takes a second {verb(command)} for a duplicate"
+            )
         yield from (Fault("bad_command", why) for why in _certain_refusals(command, ledger))
         ledger = ledger.commanded(command)
 

@@ -47,8 +47,8 @@ class World(Struct, frozen=True):
     """Commands that no engine has answered yet, oldest first; one per engine and verb."""
     ledger: Ledger = Ledger()
     late: tuple[Cause, ...] = ()
-    """Answers that may come though nobody owes them: those that came already may come again, those
-    of an engine that was lost may have been on their way."""
+    """Answers that may come though nobody owes them: the last one of each engine and verb may come
+    again, and one of an engine that was lost may have been on its way. In a fixed order."""
 
     @property
     def is_done(self) -> bool:
@@ -100,7 +100,7 @@ class World(Struct, frozen=True):
             self,
             owed=_still_owed(self.owed, cause),
             ledger=self.ledger.answered(cause.engine, cause.event),
-            late=self.late if late in self.late else (*self.late, late),
+            late=_with_late(self.late, late),
         )
 
     def _lost(self, engine: str, fleet: Fleet) -> World:
@@ -114,8 +114,13 @@ class World(Struct, frozen=True):
             fleet=fleet,
             owed=tuple(c for c in self.owed if c.engine != engine),
             ledger=self.ledger.lost(engine),
-            late=(*self.late, *(c for c in on_their_way if c not in self.late)),
+            late=_with_late(self.late, *on_their_way),
         )
+
+
+def _with_late(late: tuple[Cause, ...], *more: Cause) -> tuple[Cause, ...]:
+    newest = {(c.engine, c.verb): c for c in (*late, *more)}
+    return tuple(newest[key] for key in sorted(newest))
 
 
 def _causes(kind: Literal["answer", "progress"], command: AnyCommand) -> Iterator[Cause]:

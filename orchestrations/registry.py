@@ -1,0 +1,123 @@
+"""The strategies there are: each is one file of this folder, or a file that a user names."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from .machine import Strategy
+from .source import BadStrategy, OrchestrationError, defines_strategy, parse, require_pure
+
+FOLDER: Final = Path(__file__).parent
+
+
+class UnknownOrchestration(OrchestrationError):
+    """No strategy of this name."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(
+            f"no orchestration {name[:80]!r}; there are {', '.join(known) or 'none'}. "
+            "To add one, put it into a file of its name, as a function of its name"
+        )
+        self.name, self.known = name, known
+
+
+def names(folder: Path = FOLDER) -> tuple[str, ...]:
+    """The strategies of the folder: every file ``NAME.py`` that defines ``NAME(state, event)``.
+    Found by reading; nothing is executed."""
+    return tuple(path.stem for path in sorted(folder.glob("*.py")) if _is_strategy(path))
+
+
+def strategies() -> dict[str, Strategy]:
+    """All strategies that load, by name. A file that does not load is left out, so that one
+    person's mistake does not take the others' away: `load` of its name says what is wrong."""
+    found: dict[str, Strategy] = {}
+    for name in names():
+        try:
+            found[name] = load(name)
+        except BadStrategy:
+            continue
+    return found
+
+
+def load(name: str) -> Strategy:
+    """The strategy of this name.
+
+    Raises:
+        UnknownOrchestration: there is none.
+        BadStrategy: its file may not be loaded, and why.
+    """
+    if name not in names():
+        raise UnknownOrchestration(name, names())
+    path = FOLDER / f"{name}.py"
+    _read(path)
+    try:
+        module = importlib.import_module(f"{__package__}.{name}")
+    except Exception as error:  # whatever a user's file raises is told as its fault
+        raise BadStrategy(str(path), f"{type(error).__name__}: {error}") from error
+    return _strategy(module, path)
+
+
+def load_file(path: Path | str) -> Strategy:
+    """The strategy that a file holds: the function of the file's name.
+
+    Every version of a file is a module of its own, so flows on an older one are not disturbed.
+
+    Raises:
+        BadStrategy: the file cannot be read, is not Python, imports what it may not, raises while
+            it is loaded, or has no such function.
+    """
+    path = Path(path)
+    text = _read(path)
+    if not defines_strategy(parse(str(path), text), path.stem):
+        raise BadStrategy(str(path), f"it must define {path.stem}(state, event) -> Step")
+    version = sha256(f"{path.resolve()}\n{text}".encode()).hexdigest()[:12]
+    return _strategy(_execute(f"orchestration_{path.stem}_{version}", path, text), path)
+
+
+def _is_strategy(path: Path) -> bool:
+    try:
+        return defines_strategy(parse(str(path), _text(path)), path.stem)
+    except BadStrategy:  # it is meant to be one: `load` tells what is wrong
+        return True
+
+
+def _read(path: Path) -> str:
+    """The text of a file that may be executed."""
+    text = _text(path)
+    require_pure(str(path), parse(str(path), text))
+    return text
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadStrategy(str(path), f"cannot be read: {error}") from None
+
+
+def _execute(name: str, path: Path, text: str) -> ModuleType:
+    """The module, known to the interpreter, since types that it defines are looked up there. Its
+    relative imports mean this folder, so that a copy of one of our files works anywhere."""
+    if name in sys.modules:
+        return sys.modules[name]
+    module = ModuleType(name)
+    module.__file__, module.__package__ = str(path), __package__
+    sys.modules[name] = module
+    try:
+        exec(compile(text, str(path), "exec", dont_inherit=True), module.__dict__)
+    except Exception as error:  # whatever a user's file raises is told as its fault
+        del sys.modules[name]
+        raise BadStrategy(str(path), f"{type(error).__name__}: {error}") from error
+    return module
+
+
+def _strategy(module: ModuleType, path: Path) -> Strategy:
+    strategy: Strategy = getattr(module, path.stem)
+    if not callable(strategy):
+        raise BadStrategy(str(path), f"{path.stem} is not a function")
+    return strategy
