@@ -12,6 +12,7 @@ from msgspec import Struct
 from .interface import Message
 
 DEFAULT_MAX_PAYLOAD: Final = 8 << 20
+NO_RESPONDERS: Final = "503"
 
 
 class Member(Protocol):
@@ -81,18 +82,19 @@ class MemoryBroker:
         """Hand a copy to everyone interested, and to one member of each queue group.
 
         Where nobody is and the message has a reply, the sender hears so on its reply subject: an
-        empty message with the header ``Status: 503``, as a NATS server says it.
+        empty message with the headers ``Status: 503`` and ``Nats-Subject``, as from a NATS server.
         """
         chosen = list(self._chosen(message.subject))
         for interest in chosen:
             interest.accept(_copy(message))
         if not chosen and message.reply:
-            self._tell_nobody_listens(message.reply, sender)
+            self._tell_nobody_listens(message, sender)
 
-    def _tell_nobody_listens(self, reply: str, sender: Member) -> None:
-        for interest in self._interested(reply):
+    def _tell_nobody_listens(self, message: Message, sender: Member) -> None:
+        headers = {"Status": NO_RESPONDERS, "Nats-Subject": message.subject}
+        for interest in self._interested(message.reply):
             if interest.owner is sender:
-                interest.accept(Message(reply, b"", headers={"Status": "503"}))
+                interest.accept(Message(message.reply, b"", headers=headers))
                 return
 
     def _chosen(self, subject: str) -> Iterator[Interest]:

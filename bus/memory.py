@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections import deque
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from . import discovery
-from .broker import Interest, MemoryBroker
+from .broker import NO_RESPONDERS, Interest, MemoryBroker
 from .checks import check_concrete, check_pattern, check_pending, check_queue, check_size
 from .handling import YIELD_EVERY, Handling
 from .interface import (
@@ -28,8 +28,6 @@ from .stage import Stage
 __all__ = ["MemoryBroker", "MemoryBus"]
 
 logger = logging.getLogger("microserve.bus")
-
-NO_RESPONDERS: Final = "503"
 
 
 class MemoryBus:
