@@ -1,0 +1,135 @@
+"""One model on one torch device with its KV pool: the real `Runner`."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from bus.transfers import PoolShape
+
+from .attention import PagedAttention
+from .checkpoint import Checkpoint
+from .decoder import load_decoder
+from .model_files import ModelFiles
+from .ragged import lay_out
+from .rope import inverse_frequencies, rotation
+from .runner import ModelCard, OnLayer, Row, Sampled
+from .sampler import choose
+
+Buffer: TypeAlias = Any
+"""Writable memory with the buffer protocol (which Python 3.11 cannot spell as a type)."""
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+class TorchRunner:
+    """Runs batches on one device. Not thread-safe: one thread at a time.
+
+    The pool is the caller's ``buffer``, kept alive as long as this is, or is allocated here.
+    Pages need no initial contents: a row's result depends on nothing outside its own context.
+
+    Raises:
+        ModelError: the weights cannot be loaded.
+        ValueError: shape, dtype and buffer do not fit together.
+    """
+
+    def __init__(
+        self,
+        files: ModelFiles,
+        shape: PoolShape,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        buffer: Buffer | None = None,
+    ) -> None:
+        expected = files.pool_shape(shape.num_pages, shape.page_size, dtype)
+        if shape != expected:
+            raise ValueError(f"the pool of this model in {dtype} is {expected}, not {shape}")
+        self._device = torch.device(device)
+        self._page_size = shape.page_size
+        self.pool = self._open_pool(files, shape, DTYPES[dtype], buffer)
+        """``[num_layers, num_pages, 2, page_size, num_kv_heads, head_dim]``: keys, then values."""
+        self._caches = list(self.pool.flatten(1, 3).flatten(2))
+        checkpoint = Checkpoint(files.weights, DTYPES[dtype], self._device)
+        self._decoder = load_decoder(files.config, checkpoint)
+        self._frequencies = inverse_frequencies(files.config).to(self._device)
+        self._card = _card(files, shape)
+
+    @property
+    def card(self) -> ModelCard:
+        return self._card
+
+    @torch.inference_mode()
+    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[Sampled | None]:
+        """See `Runner.run`. No rows give no results."""
+        if not rows:
+            return []
+        choices = [row.choice for row in rows if row.choice]
+        logits = self._forward(rows, on_layer)
+        chosen = iter(choose(logits, choices) if choices else ())
+        return [next(chosen) if row.choice else None for row in rows]
+
+    @torch.inference_mode()
+    def logits(self, rows: list[Row]) -> Tensor:
+        """As `run`, but the float32 logits ``[rows with a choice, vocab_size]`` themselves."""
+        return self._forward(rows, None)
+
+    def _forward(self, rows: list[Row], on_layer: OnLayer | None) -> Tensor:
+        batch = lay_out(rows, self._page_size)
+        positions = torch.from_numpy(batch.positions).to(self._device)
+        hidden = self._decoder.hidden(
+            torch.from_numpy(batch.tokens).to(self._device),
+            rotation(positions, self._frequencies, self.pool.dtype),
+            PagedAttention(batch, self._page_size, self._device),
+            self._caches,
+            self._telling(on_layer),
+        )
+        ends = torch.from_numpy(batch.ends).to(self._device)
+        return self._decoder.logits(hidden.index_select(0, ends))
+
+    def _telling(self, on_layer: OnLayer | None) -> OnLayer:
+        if on_layer is None:
+            return lambda layer: None
+        if self._device.type == "cpu":
+            return on_layer
+
+        def tell(layer: int) -> None:
+            # The device runs behind the host: wait until the pages are really written.
+            torch.accelerator.synchronize(self._device)
+            on_layer(layer)
+
+        return tell
+
+    def _open_pool(
+        self, files: ModelFiles, shape: PoolShape, dtype: torch.dtype, buffer: Buffer | None
+    ) -> Tensor:
+        config = files.config
+        page = (2, shape.page_size, config.num_kv_heads, config.head_dim)
+        sizes = (shape.num_layers, shape.num_pages, *page)
+        if buffer is None:
+            return torch.empty(sizes, dtype=dtype, device=self._device)
+        if self._device.type != "cpu":
+            raise ValueError(f"a buffer is memory of the CPU, the device is {self._device}")
+        with memoryview(buffer) as view:
+            if view.nbytes != shape.num_bytes or view.readonly:
+                raise ValueError(
+                    f"the pool needs {shape.num_bytes} writable bytes, the buffer has {view.nbytes}"
+                    f"{' read-only ones' if view.readonly else ''}"
+                )
+        return torch.frombuffer(buffer, dtype=dtype).view(sizes)
+
+
+def _card(files: ModelFiles, shape: PoolShape) -> ModelCard:
+    return ModelCard(
+        name=files.name,
+        vocab_size=files.config.vocab_size,
+        max_context=files.config.max_context,
+        end_tokens=files.tokenizer().end_tokens,
+        shape=shape,
+    )
