@@ -11,19 +11,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Final, cast
 
 import msgspec
 
 from . import names
-from .sink import TracingError
 from .spans import Span
+from .store_errors import BUSY_S, AmbiguousFlow, BusyStore, UnknownFlow, UnreadableStore
 
 MAX_SPANS: Final = 100_000
-BUSY_S: Final = 1.0
-"""How long a writer waits for another process to finish its batch."""
 VERSION: Final = 1
-SHOWN: Final = 5
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS span (
@@ -54,38 +52,6 @@ FROM span GROUP BY flow, trace_id ORDER BY MIN(begin_s) DESC LIMIT ?
 """
 
 
-class StoreError(TracingError):
-    """The family of the local store's errors."""
-
-
-class UnreadableStore(StoreError):
-    """The file is not one of ours, or may not be read or written."""
-
-    def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"cannot use the trace store {path}: {why}; move it away or name another")
-        self.path, self.why = path, why
-
-
-class UnknownFlow(StoreError, LookupError):
-    """No stored flow or trace has an id that begins so."""
-
-    def __init__(self, given: str, path: Path) -> None:
-        super().__init__(
-            f"no flow begins with {given[:64]!r} in {path}: it may not have finished yet, or be "
-            "so old that it was dropped"
-        )
-        self.given = given
-
-
-class AmbiguousFlow(StoreError, LookupError):
-    """Several flows begin so; more digits would tell them apart."""
-
-    def __init__(self, given: str, candidates: Sequence[str]) -> None:
-        shown = ", ".join(candidates[:SHOWN]) + (", ..." if len(candidates) > SHOWN else "")
-        super().__init__(f"several flows begin with {given!r}, give more digits: {shown}")
-        self.given, self.candidates = given, tuple(candidates)
-
-
 class FlowHead(msgspec.Struct, frozen=True):
     """One line of the list of recent flows."""
 
@@ -107,7 +73,7 @@ class TraceStore:
     replaces the earlier one.
 
     Raises:
-        UnreadableStore: from every method, at construction too.
+        UnreadableStore, BusyStore: from every method, at construction too.
     """
 
     def __init__(self, path: str | Path, max_spans: int = MAX_SPANS) -> None:
@@ -116,6 +82,7 @@ class TraceStore:
         self.path = Path(path)
         self._max_spans = max_spans
         self._one_at_a_time = threading.Lock()
+        self._closed = False
         self._connection = self._connect()
 
     def write(self, spans: Sequence[Span]) -> None:
@@ -149,9 +116,11 @@ class TraceStore:
 
     def close(self) -> None:
         """Interrupts what is in progress. Calling it again does nothing."""
-        self._connection.interrupt()
-        with self._one_at_a_time:
-            self._connection.close()
+        if not self._closed:
+            self._closed = True
+            self._connection.interrupt()
+            with self._one_at_a_time:
+                self._connection.close()
 
     def _connect(self) -> sqlite3.Connection:
         with self._translated():
@@ -169,7 +138,7 @@ class TraceStore:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         # A crash of the machine may cost the last spans, never the file: that is what NORMAL is.
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA journal_mode = WAL")
+        _allow_readers_beside_a_writer(connection)
         connection.execute("BEGIN IMMEDIATE")
         with connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -189,7 +158,29 @@ class TraceStore:
         try:
             yield
         except (sqlite3.Error, OSError, msgspec.DecodeError) as error:
+            if _is_busy(error):
+                raise BusyStore(self.path) from error
             raise UnreadableStore(self.path, str(error)) from error
+
+
+def _allow_readers_beside_a_writer(connection: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log. Where several processes create the file at once, SQLite refuses
+    this without waiting as it does for everything else."""
+    deadline_s = monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error) or monotonic() > deadline_s:
+                raise
+            sleep(0.01)
+        else:
+            return
+
+
+def _is_busy(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _row(span: Span) -> tuple[str, str, str, str, float, float, bytes]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from .batching import Batcher, Batching
 from .sink import SinkStatistics
 from .spans import Span
-from .store import StoreError, TraceStore
+from .store import TraceStore
+from .store_errors import StoreError
 
 
 class StoreSink:
