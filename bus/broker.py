@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from .interface import Message
+from .matching import matches
 
 DEFAULT_MAX_PAYLOAD: Final = 8 << 20
 NO_RESPONDERS: Final = "503"
@@ -119,18 +120,6 @@ class MemoryBroker:
         if "*" in interest.pattern or ">" in interest.pattern:
             return self._wild
         return self._exact.setdefault(interest.pattern, [])
-
-
-def matches(pattern: str, subject: str) -> bool:
-    """``*`` stands for exactly one token, ``>`` at the end for one or more."""
-    wanted, given = pattern.split("."), subject.split(".")
-    if wanted[-1] == ">":
-        wanted.pop()
-        if len(given) <= len(wanted):
-            return False
-    elif len(given) != len(wanted):
-        return False
-    return all(want in ("*", have) for want, have in zip(wanted, given, strict=False))
 
 
 def _copy(message: Message) -> Message:

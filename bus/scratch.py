@@ -21,8 +21,8 @@ class Scratch:
     """A new private folder (mode 0700). Its lock tells others that the owner lives: the kernel
     drops it with the process, and it holds across containers that share the folder's disk."""
 
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
+    def __init__(self, root: str) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
         self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -34,15 +34,15 @@ class Scratch:
             self._lock = -1
 
 
-def sweep(older_than_s: float = _YOUNG_S) -> None:
-    """Remove the folders of owners that were killed."""
-    for folder in _folders_of_ours():
+def sweep(root: str, *, older_than_s: float = _YOUNG_S) -> None:
+    """Remove the folders under ``root`` whose owners were killed."""
+    for folder in _folders_of_ours(Path(root)):
         if time.time() - folder.stat().st_mtime > older_than_s:
             _remove_if_orphaned(folder)
 
 
-def _folders_of_ours() -> Iterator[Path]:
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+def _folders_of_ours(root: Path) -> Iterator[Path]:
+    for folder in root.glob(f"{PREFIX}*"):
         if folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.getuid():
             yield folder
 

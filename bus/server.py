@@ -14,6 +14,7 @@ import json
 import logging
 import secrets
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -33,7 +34,6 @@ logger = logging.getLogger("microserve.bus")
 
 HOST: Final = "127.0.0.1"
 START_PATIENCE_S: Final = 10.0
-STOP_PATIENCE_S: Final = 5.0
 _POLL_S: Final = 0.003
 
 
@@ -54,6 +54,10 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     """Where JetStream keeps its data; empty means a scratch folder, removed at the end."""
     max_payload: int = 8 << 20
     """Bytes of one message; the broker's own default of 1 MiB is short for long prompts."""
+    scratch_root: str = ""
+    """Where the scratch folder is made; empty means the system's folder for temporary files."""
+    stop_patience_s: float = 5.0
+    """How long the process may take to stop before it is killed."""
 
 
 class EmbeddedServer:
@@ -112,7 +116,7 @@ class EmbeddedServer:
         self.stop()
 
     def stop(self) -> None:
-        """End the process, by force after 5 s, and clear away. Again does nothing."""
+        """End the process, by force if need be, and clear away. Again does nothing."""
         with self._stopping:
             self._end_process()
             if self._scratch is not None:
@@ -142,8 +146,14 @@ class EmbeddedServer:
         finally:
             self.stop()
 
+    def kill(self) -> None:
+        """What a crash does, for tests: the process is gone at once, the scratch folder stays."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
     async def restart(self) -> None:
-        """Stop, or bury, the process and start another with the same port, token and store.
+        """Stop the process, if it still runs, and start another on the same port, token and store.
 
         Raises:
             ServerFailed: the port was taken meanwhile, for instance. Nothing is left running.
@@ -158,8 +168,9 @@ class EmbeddedServer:
         assert self._process is None, "this server is running already"
         binary = find_server()
         if self._scratch is None:
-            sweep()
-            self._scratch = Scratch()
+            root = self._config.scratch_root or tempfile.gettempdir()
+            sweep(root)
+            self._scratch = Scratch(root)
         folder = self._scratch.path
         config = folder / "server.conf"
         config.touch(mode=0o600)
@@ -205,7 +216,7 @@ class EmbeddedServer:
             return
         process.terminate()
         try:
-            process.wait(STOP_PATIENCE_S)
+            process.wait(self._config.stop_patience_s)
         except subprocess.TimeoutExpired:
             logger.warning("nats-server %d did not stop in time; killing it", process.pid)
             process.kill()

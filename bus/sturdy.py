@@ -11,15 +11,14 @@ from typing import Final
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
+from .matching import matches
+
 HANDLER_PATIENCE_S: Final = 1.0
 """How long a cancelled handler may take to end before it is left behind."""
 
 
 class SturdyClient(Client):
     """A client that survives malformed messages and cancelled pings."""
-
-    malformed: int = 0
-    """Messages that could not be parsed, each dropped."""
 
     async def written(self) -> None:
         """Returns when everything published before is with the operating system.
@@ -78,7 +77,14 @@ class SturdyClient(Client):
         """The broker passes on subjects and header blocks that nobody can decode; nats-py's reading
         loop ends at the first one, and the connection is deaf until its pings time out."""
         try:
+            self._check_addressee(sid, subject)
             await super()._process_msg(sid, subject, reply, data, headers)
         except (ValueError, IndexError) as error:
-            self.malformed += 1
             await self._error_cb(error)
+
+    def _check_addressee(self, sid: int, subject: bytes) -> None:
+        """nats-py's parser ends a subject at a form feed, where the broker does not: so a publisher
+        could choose by number which of our subscriptions hears him, whatever he may publish to."""
+        subscription = self._subs.get(sid)
+        if subscription is not None and not matches(subscription._subject, subject.decode()):
+            raise ValueError(f"{subject!r} is not for the subscription to {subscription._subject}")
