@@ -21,8 +21,8 @@ def details(row: Row) -> str:
     """One line of at most 120 characters, without control characters."""
     span = row.span
     parts = [
-        *_own(span),
         *([f"✗ {span.error}"] if span.error is not None else []),
+        *_own(span),
         *(f"• {event.name}" for event in span.events if event.name != names.TRANSITION),
         *(["unanswered"] if span.attributes.get(names.UNANSWERED) else []),
         *(["(parent missing)"] if row.orphan else []),

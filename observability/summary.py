@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from msgspec import Struct
 
@@ -11,8 +10,6 @@ from . import names
 from .shares import Share, shares
 from .spans import Span
 from .tree import arrange
-
-TIME_TO_FIRST_TOKEN: Final = "gen_ai.server.time_to_first_token"
 
 
 class StateTime(Struct, frozen=True):
@@ -146,7 +143,7 @@ def _transfer(span: Span) -> TransferTime:
 
 def _ttft_s(root: Span) -> float | None:
     """As the root says or, where it does not, the moment of the transition by ``Started``."""
-    given = _number(root, TIME_TO_FIRST_TOKEN)
+    given = _number(root, names.TTFT_S)
     if given is not None:
         return given
     started = (e.at_s for e in root.events if e.attributes.get("event") == "Started")
