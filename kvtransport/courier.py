@@ -1,0 +1,310 @@
+"""One engine's end of the KV data path: `bus.wire.Wire` over a `Transport`.
+
+The ledger decides, the outbox paces the writes, the transport's thread carries everything out. The
+methods of `Wire` may be called from any thread and hand their work over to that one; ``on_event``
+is called from it and must not block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self, assert_never
+
+import msgspec
+from msgspec import Struct
+
+from bus.transfers import Arrived, Delivered, Fenced, PoolShape, SendFailed, TransferEvent
+from bus.wire import GrantRefused
+
+from . import grants
+from .effects import Connect, Disconnect, Drop, Effect, Flush, Name, Put, Send, Tell
+from .grants import Grant
+from .layout import as_pages, check_pages, compress
+from .ledger import Ledger
+from .outbox import Outbox
+from .protocol import decode, encode
+from .receiving import Offer
+from .sending import Write
+from .transport import PeerId, Transport, TransportClosed, TransportStatistics, Unreachable
+from .transport import peer_id as peer_id_of
+
+log = logging.getLogger(__name__)
+_CLOSING_S = 1.0
+"""How long `Courier.close` waits for peers to stop writing."""
+
+
+class CourierConfig(Struct, frozen=True):
+    engine: str
+    epoch: int
+    shape: PoolShape
+    key: bytes
+    """The fleet's secret: who has it can make grants that others honour."""
+    lease_s: float = 30.0
+    """A grant that nobody opens, and a transfer without progress, end after this long."""
+
+
+class CourierStatistics(Struct, frozen=True):
+    granted: int
+    arrived: int
+    fenced: int
+    opened: int
+    delivered: int
+    send_failed: int
+    refused: int
+    """Grants that `Courier.open` did not take."""
+    delivered_bytes: int
+    bad_messages: int
+    """Messages of peers that could not be read; each was ignored."""
+    transport: TransportStatistics
+
+
+def steady_clock() -> Callable[[], float]:
+    """Unix seconds that never jump: the time of day now, carried on by the monotonic clock."""
+    offset = time.time() - time.monotonic()
+    return lambda: offset + time.monotonic()
+
+
+class Courier:
+    """Raises nothing for what peers do: every grant and transfer ends in its event.
+
+    `close` ends all that is open, so that each still gets its event, and is idempotent; the methods
+    of `Wire` then raise `TransportClosed`. The buffer's memory lives as long as a view of it.
+    """
+
+    def __init__(
+        self,
+        config: CourierConfig,
+        transport: Transport,
+        clock: Callable[[], float],
+        on_event: Callable[[TransferEvent], None],
+    ) -> None:
+        """Allocates the pool and starts the transport's thread; ``clock`` gives unix seconds."""
+        self._config, self._transport = config, transport
+        self._clock, self._on_event = clock, on_event
+        self.buffer = transport.allocate(config.shape.num_bytes)
+        """The pool, writable: ``shape.num_bytes`` bytes, zeroed."""
+        self._ledger = Ledger(
+            config.engine, config.epoch, config.lease_s, transport.address, config.shape
+        )
+        self._outbox = Outbox(transport, self._issued)
+        self._serials = itertools.count(1)
+        self._lock = threading.Lock()
+        self._names: set[Name] = set()
+        self._counts = dict.fromkeys(CourierStatistics.__struct_fields__[:-1], 0)
+        self._next_tick: float | None = None
+        self._settled = threading.Event()
+        self._closing = self._closed = False
+        transport.start(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- Wire, on any thread --------------------------------------------------------------------
+
+    def grant(self, flow: str, attempt: int, begin: int, end: int, pages: Sequence[int]) -> bytes:
+        """As `Wire.grant`. Raises ValueError where the range, pages or name cannot be granted."""
+        shape, granted = self._config.shape, as_pages(pages)
+        grants.check_range(shape, begin, end, len(granted))
+        check_pages(shape, granted)
+        self._claim((flow, attempt))
+        grant = Grant(
+            engine=self._config.engine,
+            epoch=self._config.epoch,
+            serial=next(self._serials),
+            flow=flow,
+            attempt=attempt,
+            begin=begin,
+            end=end,
+            pages=tuple(compress(granted)),
+            shape=shape,
+            address=self._transport.address,
+            memory=self._transport.memory,
+            lease_s=self._config.lease_s,
+            expires_at=self._clock() + self._config.lease_s,
+        )
+        num_bytes = len(granted) * shape.num_layers * shape.page_bytes
+        offer = Offer((flow, attempt), grant.serial, begin, end, num_bytes, grant.expires_at)
+        self._hand_over("granted", (flow, attempt), lambda: self._ledger.grant(offer))
+        return grants.seal(grant, self._config.key)
+
+    def revoke(self, flow: str, attempt: int) -> None:
+        self._call(lambda: self._ledger.revoke((flow, attempt), "revoked"))
+
+    def open(self, flow: str, attempt: int, grant: bytes, begin: int, end: int) -> None:
+        """As `Wire.open`; also refused, ``out_of_order``, while the name is in use here."""
+        try:
+            opened = self._check(flow, attempt, grant, begin, end)
+        except GrantRefused:
+            with self._lock:
+                self._counts["refused"] += 1
+            raise
+        self._hand_over("opened", (flow, attempt), lambda: self._ledger.open(opened, self._clock()))
+
+    def write(self, flow: str, attempt: int, layer: int, first: int, pages: Sequence[int]) -> None:
+        """As `Wire.write`. Pages or a layer out of bounds end the transfer in `SendFailed`."""
+        write = Write(layer, first, as_pages(pages))
+        self._call(lambda: self._ledger.write((flow, attempt), write, self._clock()))
+
+    def finish(self, flow: str, attempt: int) -> None:
+        """As `Wire.finish`. `SendFailed` where a granted page was not written in every layer."""
+        self._call(lambda: self._ledger.finish((flow, attempt), self._clock()))
+
+    def abort(self, flow: str, attempt: int) -> None:
+        self._call(lambda: self._ledger.abort((flow, attempt), "aborted", self._clock()))
+
+    def statistics(self) -> CourierStatistics:
+        with self._lock:
+            counts = dict(self._counts)
+        return CourierStatistics(**counts, transport=self._transport.statistics())
+
+    def close(self) -> None:
+        """Stop everything, wait up to a second for peers that still write, join the thread."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(TransportClosed):  # it may have died before us
+            self._call(self._begin_closing)
+            self._settled.wait(_CLOSING_S)
+            self._call(lambda: self._ledger.abandon("the engine is closing"))
+        self._transport.close()
+
+    def _begin_closing(self) -> list[Effect]:
+        self._closing = True
+        return self._ledger.stop("the engine is closing", self._clock())
+
+    def _check(self, flow: str, attempt: int, sealed: bytes, begin: int, end: int) -> Grant:
+        grant = grants.unseal(sealed, self._config.key, self._clock())
+        grants.check(grant, self._config.shape, begin, end)
+        if (grant.flow, grant.attempt) != (flow, attempt):
+            raise GrantRefused(
+                "stale_attempt",
+                f"the grant is for attempt {grant.attempt} of flow {grant.flow!r}, and attempt"
+                f" {attempt} of {flow!r} was to be sent",
+            )
+        try:
+            self._claim((flow, attempt))
+        except ValueError as error:
+            raise GrantRefused("out_of_order", str(error)) from None
+        return grant
+
+    def _claim(self, name: Name) -> None:
+        with self._lock:
+            if name in self._names:
+                raise ValueError(f"attempt {name[1]} of flow {name[0]!r} has a transfer here")
+            self._names.add(name)
+
+    def _hand_over(self, what: str, name: Name, decide: Callable[[], list[Effect]]) -> None:
+        try:
+            self._call(decide)
+        except TransportClosed:
+            self._release(name)
+            raise
+        with self._lock:
+            self._counts[what] += 1
+
+    def _release(self, name: Name) -> None:
+        with self._lock:
+            self._names.discard(name)
+
+    def _call(self, decide: Callable[[], list[Effect]]) -> None:
+        self._transport.call(lambda: self._carry_out(decide()))
+
+    # --- Handler, on the transport's thread -----------------------------------------------------
+
+    def received(self, peer: PeerId, data: bytes) -> None:
+        try:
+            message = decode(data)
+        except msgspec.MsgspecError as error:
+            with self._lock:
+                self._counts["bad_messages"] += 1
+            log.warning("ignored %d bytes from peer %s: %s", len(data), peer.hex(), error)
+            return
+        self._carry_out(self._ledger.received(peer, message, self._clock()))
+
+    def lost(self, peer: PeerId) -> None:
+        self._outbox.forget(peer)
+        self._carry_out(self._ledger.lost(peer))
+
+    def turn(self) -> float | None:
+        more = self._outbox.turn()
+        now = self._clock()
+        deadline = self._ledger.deadline()
+        if deadline is not None and now >= deadline:
+            self._carry_out(self._ledger.tick(now))
+            deadline = self._ledger.deadline()
+        if self._closing and not (self._ledger.num_receiving or self._ledger.num_sending):
+            self._settled.set()
+        if more:
+            return 0.0
+        return None if deadline is None else max(deadline - now, 0.0)
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            self._perform(effect)
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Connect(address):
+                self._connect(address)
+            case Send(peer, message):
+                self._transport.send(peer, encode(message))
+            case Put(transfer, peer, memory, runs):
+                self._outbox.put(transfer, peer, memory, runs)
+            case Drop(transfer):
+                self._outbox.drop(transfer)
+            case Flush(transfer, peer, memory):
+                lane = self._transport.lane
+                self._outbox.flush(
+                    transfer, peer, lambda: self._flushed(transfer, lane(peer, memory))
+                )
+            case Disconnect(peer):
+                self._transport.disconnect(peer)
+            case Tell(event):
+                self._tell(event)
+            case _:
+                assert_never(effect)
+
+    def _connect(self, address: bytes) -> None:
+        try:
+            self._transport.connect(address)
+        except Unreachable as error:
+            log.warning("%s", error)
+            self._carry_out(self._ledger.lost(peer_id_of(address)))
+
+    def _issued(self, transfer: int) -> None:
+        self._carry_out(self._ledger.progressed(transfer, self._clock()))
+
+    def _flushed(self, transfer: int, lane: str) -> None:
+        self._carry_out(self._ledger.flushed(transfer, lane, self._clock()))
+
+    def _tell(self, event: TransferEvent) -> None:
+        with self._lock:
+            self._names.discard((event.flow, event.attempt))
+            self._count(event)
+        self._on_event(event)
+
+    def _count(self, event: TransferEvent) -> None:
+        match event:
+            case Arrived():
+                self._counts["arrived"] += 1
+            case Fenced():
+                self._counts["fenced"] += 1
+            case Delivered(num_bytes=num_bytes):
+                self._counts["delivered"] += 1
+                self._counts["delivered_bytes"] += num_bytes
+            case SendFailed():
+                self._counts["send_failed"] += 1

@@ -1,0 +1,190 @@
+"""The in-memory twin of the UCX transport: engines of one process, deaths on demand.
+
+```
+network = MemoryNetwork()
+left, right = network.transport(), network.transport()
+...
+right.die()  # left's handler hears `lost`, as it would of a killed process
+```
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from .commands import Commands
+from .layout import Offsets, Runs
+from .transport import (
+    PEER_ID_BYTES,
+    Handler,
+    PeerId,
+    TransportStatistics,
+    Unreachable,
+    peer_id,
+)
+
+LANE = "memory"
+
+
+class MemoryNetwork:
+    """Knows every living transport of the network."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._alive: dict[PeerId, MemoryTransport] = {}
+        self._lock = threading.Lock()
+
+    def transport(self) -> MemoryTransport:
+        """A new transport, reachable at once."""
+        identity = next(self._numbers).to_bytes(PEER_ID_BYTES, "big")
+        transport = MemoryTransport(self, identity)
+        with self._lock:
+            self._alive[identity] = transport
+        return transport
+
+    def find(self, peer: PeerId) -> MemoryTransport | None:
+        with self._lock:
+            return self._alive.get(peer)
+
+    def remove(self, peer: PeerId) -> None:
+        """It is dead: all others hear of it."""
+        with self._lock:
+            if self._alive.pop(peer, None) is None:
+                return
+            others = list(self._alive.values())
+        for other in others:
+            other.peer_died(peer)
+
+
+class MemoryTransport:
+    """As `Transport` says. Puts land at once, flushes end on the next turn of the thread."""
+
+    def __init__(self, network: MemoryNetwork, identity: PeerId) -> None:
+        self._network, self.address = network, identity
+        self._pool = np.empty(0, np.uint8)
+        self._wakened = threading.Event()
+        self._commands = Commands(self._wakened.set)
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._peers: set[PeerId] = set()
+        self._counts = dict.fromkeys(TransportStatistics.__struct_fields__[1:-1], 0)
+
+    @property
+    def memory(self) -> bytes:
+        return len(self._pool).to_bytes(8, "little")
+
+    def allocate(self, num_bytes: int) -> memoryview:
+        self._pool = np.zeros(num_bytes, np.uint8)
+        return self._pool.data
+
+    def start(self, handler: Handler) -> None:
+        self._handler = handler
+        name = f"kv-memory-{int.from_bytes(self.address, 'big')}"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def call(self, command: Callable[[], None]) -> None:
+        self._commands.add(command)
+
+    def close(self) -> None:
+        self._stopping = True
+        self._wakened.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._network.remove(self.address)
+
+    def die(self) -> None:
+        """As a killed process would: nothing more is said, done or told here."""
+        self._commands.discard()
+        self.close()
+
+    def statistics(self) -> TransportStatistics:
+        return TransportStatistics(
+            peers=len(self._peers), **self._counts, failed=self._commands.failed
+        )
+
+    # --- on the thread --------------------------------------------------------------------------
+
+    def connect(self, address: bytes) -> PeerId:
+        peer = peer_id(address)
+        if self._network.find(peer) is None:
+            raise Unreachable(address, "nobody has this address any more")
+        self._peers.add(peer)
+        return peer
+
+    def put(self, peer: PeerId, memory: bytes, runs: Runs) -> None:
+        ours, theirs = runs.reach()
+        if ours > len(self._pool) or theirs > int.from_bytes(memory, "little"):
+            raise ValueError(f"runs reach to bytes {ours} here and {theirs} there")
+        target = self._reach(peer)
+        if target is None:
+            return
+        self._counts["put_runs"] += len(runs)
+        self._counts["put_bytes"] += runs.total_bytes()
+        for source, to, size in zip(*_lists(runs), strict=True):
+            target.pool[to : to + size] = self._pool[source : source + size]
+
+    def flush(self, peer: PeerId, done: Callable[[], None]) -> None:
+        if self._reach(peer):
+            self._commands.add(lambda: done() if self._reach(peer) else None)
+
+    def send(self, peer: PeerId, data: bytes) -> None:
+        target = self._reach(peer)
+        self._counts["sent" if target else "dropped"] += 1
+        if target:
+            target.deliver(self.address, data)
+
+    def disconnect(self, peer: PeerId) -> None:
+        self._commands.add(lambda: self._lose(peer))
+
+    def lane(self, peer: PeerId, memory: bytes) -> str:
+        return LANE
+
+    # --- from other transports' threads ---------------------------------------------------------
+
+    @property
+    def pool(self) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+        """What peers write to, and do not read."""
+        return self._pool
+
+    def deliver(self, sender: PeerId, data: bytes) -> None:
+        self._commands.offer(lambda: self._receive(sender, data))
+
+    def peer_died(self, peer: PeerId) -> None:
+        self._commands.offer(lambda: self._lose(peer))
+
+    # --- the thread itself ----------------------------------------------------------------------
+
+    def _reach(self, peer: PeerId) -> MemoryTransport | None:
+        return self._network.find(peer) if peer in self._peers else None
+
+    def _receive(self, sender: PeerId, data: bytes) -> None:
+        self._counts["received"] += 1
+        self._handler.received(sender, data)
+
+    def _lose(self, peer: PeerId) -> None:
+        if peer in self._peers:
+            self._peers.discard(peer)
+            self._counts["lost"] += 1
+            self._handler.lost(peer)
+
+    def _run(self) -> None:
+        timeout_s: float | None = None
+        while not self._stopping:
+            self._wakened.wait(timeout_s)
+            self._wakened.clear()
+            self._commands.run()
+            timeout_s = self._commands.ask(self._handler.turn)
+        self._commands.close()
+
+
+def _lists(runs: Runs) -> tuple[list[int], list[int], list[int]]:
+    def plain(offsets: Offsets) -> list[int]:
+        numbers: list[int] = offsets.tolist()
+        return numbers
+
+    return plain(runs.local), plain(runs.remote), plain(runs.num_bytes)

@@ -1,0 +1,129 @@
+"""Puts that wait for their turn, so that a large transfer delays neither messages nor others.
+
+One turn issues one slice for each peer. A window's worth of bytes is flushed before more go out: a
+slow lane then holds little of ours, an abort takes effect soon, and progress can be seen.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from .layout import Offsets, Runs
+from .transport import PeerId
+
+SLICE_BYTES = 4 * 2**20
+"""What one turn copies: about a millisecond on the lanes where we copy ourselves."""
+WINDOW_BYTES = 8 * SLICE_BYTES
+SLICE_RUNS = 512
+"""A run costs about a microsecond besides its bytes."""
+
+
+class Carrier(Protocol):
+    """The part of a transport that the outbox uses."""
+
+    def put(self, peer: PeerId, memory: bytes, runs: Runs) -> None: ...
+
+    def flush(self, peer: PeerId, done: Callable[[], None]) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Puts:
+    transfer: int
+    memory: bytes
+    runs: Runs
+    ends: Offsets
+    """Bytes up to and including each run."""
+    position: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Flush:
+    transfer: int
+    done: Callable[[], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Queue:
+    jobs: deque[_Puts | _Flush] = field(default_factory=deque)
+    in_flight_bytes: int = 0
+    window_flush: object = None
+    """The flush that has to end before more is issued."""
+
+
+class Outbox:
+    """What is to be written, peer by peer. Not thread-safe."""
+
+    def __init__(self, carrier: Carrier, on_issued: Callable[[int], None]) -> None:
+        """``on_issued`` hears the number of a transfer whenever some of its bytes went out."""
+        self._carrier, self._on_issued = carrier, on_issued
+        self._queues: dict[PeerId, _Queue] = {}
+
+    def put(self, transfer: int, peer: PeerId, memory: bytes, runs: Runs) -> None:
+        pieces = runs.split(SLICE_BYTES)
+        if len(pieces):
+            ends = np.cumsum(pieces.num_bytes)
+            self._queue(peer).jobs.append(_Puts(transfer, memory, pieces, ends))
+
+    def flush(self, transfer: int, peer: PeerId, done: Callable[[], None]) -> None:
+        """Call ``done`` once what was put to ``peer`` before has landed."""
+        self._queue(peer).jobs.append(_Flush(transfer, done))
+
+    def drop(self, transfer: int) -> None:
+        """Forget what has not been issued of a transfer."""
+        for queue in self._queues.values():
+            if any(job.transfer == transfer for job in queue.jobs):
+                queue.jobs = deque(job for job in queue.jobs if job.transfer != transfer)
+
+    def forget(self, peer: PeerId) -> None:
+        """The peer was lost: nothing of it can be issued, no flush will end."""
+        self._queues.pop(peer, None)
+
+    def turn(self) -> bool:
+        """Issue a slice for each peer that may take one; whether there is more to issue now."""
+        for peer in list(self._queues):
+            if (queue := self._queues.get(peer)) and queue.window_flush is None:
+                self._advance(peer, queue)
+        return any(q.jobs and q.window_flush is None for q in self._queues.values())
+
+    def _queue(self, peer: PeerId) -> _Queue:
+        return self._queues.setdefault(peer, _Queue())
+
+    def _advance(self, peer: PeerId, queue: _Queue) -> None:
+        """Small jobs go together until the slice is full; a flush goes as soon as it is first."""
+        budget = SLICE_BYTES
+        while queue.jobs and budget > 0 and queue.window_flush is None:
+            job = queue.jobs[0]
+            if isinstance(job, _Flush):
+                queue.jobs.popleft()
+                self._carrier.flush(peer, job.done)
+                continue
+            budget -= self._issue(peer, queue, job, budget)
+
+    def _issue(self, peer: PeerId, queue: _Queue, job: _Puts, budget: int) -> int:
+        done = int(job.ends[job.position - 1]) if job.position else 0
+        fitting = int(np.searchsorted(job.ends, done + budget, side="right"))
+        end = min(max(fitting, job.position + 1), job.position + SLICE_RUNS)
+        part = job.runs.part(job.position, end)
+        job.position = end
+        if end == len(job.runs):
+            queue.jobs.popleft()
+        self._carrier.put(peer, job.memory, part)
+        self._on_issued(job.transfer)
+        num_bytes = part.total_bytes()
+        self._count(peer, queue, num_bytes)
+        return max(num_bytes, SLICE_BYTES * len(part) // SLICE_RUNS)
+
+    def _count(self, peer: PeerId, queue: _Queue, num_bytes: int) -> None:
+        queue.in_flight_bytes += num_bytes
+        if queue.in_flight_bytes >= WINDOW_BYTES:
+            queue.in_flight_bytes, queue.window_flush = 0, object()
+            self._carrier.flush(peer, lambda: self._reopen(queue))
+
+    @staticmethod
+    def _reopen(queue: _Queue) -> None:
+        queue.window_flush = None

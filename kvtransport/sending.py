@@ -1,0 +1,319 @@
+"""The sender's side of transfers: what is written when, and how we stop.
+
+```
+          Opened            finish          flushed            Done
+opening ---------> writing ---------> finishing ---------> completing ---------> Delivered
+   |                  |                   |                     |
+   | refused,         | aborted, revoked, stalled               | refused, no answer
+   | aborted          +---> stopping <----+                     |
+   v                            | flushed: Ceased               v
+SendFailed <--------------------+----------------------- SendFailed
+```
+
+While a flush is under way our pages may still be read: no ending is told before it is over or the
+connection is gone.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from bus.transfers import Delivered, PoolShape, SendFailed
+
+from .effects import Connect, Disconnect, Drop, Effect, Flush, Name, Put, Send, Tell
+from .grants import Grant
+from .layout import Offsets, Runs, check_pages, coalesce, expand
+from .protocol import Ceased, Complete, Done, Open, Opened, Refuse, Renew, Revoke
+from .transport import PeerId, peer_id
+
+
+class _State(enum.Enum):
+    OPENING = enum.auto()
+    WRITING = enum.auto()
+    FINISHING = enum.auto()
+    COMPLETING = enum.auto()
+    STOPPING = enum.auto()
+
+
+_FLUSHING = (_State.FINISHING, _State.STOPPING)
+
+
+class Write(Struct, frozen=True, eq=False):
+    """One layer of some of our pages, for the granted pages number ``first`` and following."""
+
+    layer: int
+    first: int
+    pages: Offsets
+
+
+@dataclass(slots=True, eq=False)
+class _Transfer:
+    serial: int
+    grant: Grant
+    remote: Offsets
+    """The granted pages, in order."""
+    missing: NDArray[np.bool_]
+    """[layer, granted page]: what was not written yet."""
+    progressed_at: float
+    renewed_at: float
+    state: _State = _State.OPENING
+    waiting: list[Runs] = field(default_factory=list)
+    """Writes that came before we were let in."""
+    wants_finish: bool = False
+    reason: str = ""
+    begun_at: float | None = None
+    finished_at: float = 0.0
+    num_bytes: int = 0
+    num_runs: int = 0
+    lane: str = ""
+
+    @property
+    def name(self) -> Name:
+        return self.grant.flow, self.grant.attempt
+
+    @property
+    def peer(self) -> PeerId:
+        return peer_id(self.grant.address)
+
+    @property
+    def ids(self) -> tuple[int, int]:
+        return self.grant.serial, self.serial
+
+    @property
+    def deadline(self) -> float:
+        """When something must have happened, or else the lease is to be renewed."""
+        stalled = self.progressed_at + self.grant.lease_s
+        if self.progressed_at > self.renewed_at:
+            return min(stalled, self.renewed_at + self.grant.lease_s / 2)
+        return stalled
+
+
+class Sender:
+    """Every transfer that this engine sends and that has not ended."""
+
+    def __init__(self, address: bytes, shape: PoolShape) -> None:
+        self._address, self._shape = address, shape
+        self._transfers: dict[int, _Transfer] = {}
+        self._serials: dict[Name, int] = {}
+        self._last_serial = 0
+
+    def __len__(self) -> int:
+        return len(self._transfers)
+
+    def deadline(self) -> float | None:
+        return min((t.deadline for t in self._transfers.values()), default=None)
+
+    # --- what the engine wants ------------------------------------------------------------------
+
+    def open(self, grant: Grant, now: float) -> list[Effect]:
+        self._last_serial += 1
+        remote = expand(grant.pages)
+        missing = np.ones((grant.shape.num_layers, len(remote)), np.bool_)
+        transfer = _Transfer(self._last_serial, grant, remote, missing, now, now)
+        self._transfers[transfer.serial] = transfer
+        self._serials[transfer.name] = transfer.serial
+        opening = Open(
+            *transfer.ids,
+            address=self._address,
+            engine=grant.engine,
+            epoch=grant.epoch,
+            flow=grant.flow,
+            attempt=grant.attempt,
+            begin=grant.begin,
+            end=grant.end,
+        )
+        return [Connect(grant.address), Send(transfer.peer, opening)]
+
+    def write(self, name: Name, write: Write, now: float) -> list[Effect]:
+        transfer = self._named(name)
+        if transfer is None or transfer.state not in (_State.OPENING, _State.WRITING):
+            return []
+        if transfer.wants_finish:
+            return self._abort(transfer, "written to after it was finished", now)
+        try:
+            runs = self._runs(transfer, write)
+        except ValueError as error:
+            return self._abort(transfer, str(error), now)
+        transfer.begun_at = now if transfer.begun_at is None else transfer.begun_at
+        transfer.progressed_at = now
+        if transfer.state is _State.OPENING:
+            transfer.waiting.append(runs)
+            return []
+        return [self._put(transfer, runs)]
+
+    def finish(self, name: Name, now: float) -> list[Effect]:
+        transfer = self._named(name)
+        if transfer is None or transfer.state not in (_State.OPENING, _State.WRITING):
+            return []
+        if transfer.missing.any():
+            lacking = f"{int(transfer.missing.sum())} of {transfer.missing.size}"
+            return self._abort(transfer, f"finished with {lacking} pages not written", now)
+        transfer.wants_finish, transfer.finished_at = True, now
+        return [] if transfer.state is _State.OPENING else self._flush(transfer)
+
+    def abort(self, name: Name, reason: str, now: float) -> list[Effect]:
+        transfer = self._named(name)
+        return [] if transfer is None else self._abort(transfer, reason, now)
+
+    def abort_all(self, reason: str, now: float) -> list[Effect]:
+        transfers = list(self._transfers.values())
+        return [e for transfer in transfers for e in self._abort(transfer, reason, now)]
+
+    def abandon(self, reason: str) -> list[Effect]:
+        return [e for t in list(self._transfers.values()) for e in self._failed(t, reason)]
+
+    # --- what happens ---------------------------------------------------------------------------
+
+    def progressed(self, serial: int, now: float) -> list[Effect]:
+        """Some of the transfer's bytes went out."""
+        if transfer := self._transfers.get(serial):
+            transfer.progressed_at = now
+        return []
+
+    def flushed(self, serial: int, lane: str, now: float) -> list[Effect]:
+        transfer = self._transfers.get(serial)
+        if transfer is None or transfer.state not in _FLUSHING:
+            return []
+        if transfer.state is _State.STOPPING:
+            return self._ceased(transfer, transfer.reason)
+        transfer.state, transfer.lane, transfer.progressed_at = _State.COMPLETING, lane, now
+        return [Send(transfer.peer, Complete(*transfer.ids))]
+
+    def lost(self, peer: PeerId) -> list[Effect]:
+        gone = [t for t in self._transfers.values() if t.peer == peer]
+        return [e for transfer in gone for e in self._failed(transfer, "the receiver was lost")]
+
+    def tick(self, now: float) -> list[Effect]:
+        due = [t for t in self._transfers.values() if now >= t.deadline]
+        return [e for transfer in due for e in self._due(transfer, now)]
+
+    def received(
+        self, peer: PeerId, message: Opened | Refuse | Done | Revoke, now: float
+    ) -> list[Effect]:
+        transfer = self._transfers.get(message.transfer)
+        if transfer is None or transfer.peer != peer or transfer.ids[0] != message.grant:
+            return self._unknown(peer, message)
+        match message:
+            case Opened():
+                return self._opened(transfer, now)
+            case Done() if transfer.state is _State.COMPLETING:
+                return self._delivered(transfer, now)
+            case Done():
+                return []
+            case Refuse():
+                return self._refused(transfer, message)
+            case Revoke():
+                return self._revoked(transfer, message, now)
+            case _:
+                assert_never(message)
+
+    # --- steps ----------------------------------------------------------------------------------
+
+    def _named(self, name: Name) -> _Transfer | None:
+        return self._transfers.get(self._serials.get(name, 0))
+
+    def _runs(self, transfer: _Transfer, write: Write) -> Runs:
+        layers, granted = transfer.missing.shape
+        first, end = write.first, write.first + len(write.pages)
+        if not (0 <= write.layer < layers and 0 <= first <= end <= granted):
+            raise ValueError(
+                f"layer {write.layer}, granted pages [{first}, {end}) were to be written; there are"
+                f" {layers} layers and {granted} granted pages"
+            )
+        check_pages(self._shape, write.pages)
+        transfer.missing[write.layer, first:end] = False
+        remote = transfer.remote[first:end]
+        return coalesce(self._shape, transfer.grant.shape, write.layer, write.pages, remote)
+
+    def _put(self, transfer: _Transfer, runs: Runs) -> Effect:
+        transfer.num_bytes += runs.total_bytes()
+        transfer.num_runs += len(runs)
+        return Put(transfer.serial, transfer.peer, transfer.grant.memory, runs)
+
+    def _flush(self, transfer: _Transfer) -> list[Effect]:
+        transfer.state = _State.FINISHING
+        return [Flush(transfer.serial, transfer.peer, transfer.grant.memory)]
+
+    def _opened(self, transfer: _Transfer, now: float) -> list[Effect]:
+        if transfer.state is not _State.OPENING:
+            return []
+        transfer.state, transfer.progressed_at, transfer.renewed_at = _State.WRITING, now, now
+        puts: list[Effect] = [self._put(transfer, runs) for runs in transfer.waiting]
+        transfer.waiting.clear()
+        return [*puts, *(self._flush(transfer) if transfer.wants_finish else [])]
+
+    def _refused(self, transfer: _Transfer, message: Refuse) -> list[Effect]:
+        if transfer.state in (_State.OPENING, _State.COMPLETING):
+            return self._failed(transfer, f"{message.reason}: {message.message}")
+        return []  # answers an earlier copy of a message; what counts is on its way
+
+    def _revoked(self, transfer: _Transfer, message: Revoke, now: float) -> list[Effect]:
+        reason = f"revoked by the receiver: {message.reason}"
+        if transfer.state is _State.COMPLETING:
+            return self._ceased(transfer, reason)
+        return self._abort(transfer, reason, now)
+
+    @staticmethod
+    def _unknown(peer: PeerId, message: Opened | Refuse | Done | Revoke) -> list[Effect]:
+        """Of a transfer that has ended: we write no more, and say so to whoever waits for it."""
+        if isinstance(message, Opened | Revoke):
+            return [Send(peer, Ceased(message.grant, message.transfer, "the transfer had ended"))]
+        return []
+
+    def _abort(self, transfer: _Transfer, reason: str, now: float) -> list[Effect]:
+        match transfer.state:
+            case _State.OPENING:
+                return self._ceased(transfer, reason)
+            case _State.WRITING | _State.FINISHING:
+                transfer.state, transfer.reason = _State.STOPPING, reason
+                transfer.progressed_at = now
+                flush = Flush(transfer.serial, transfer.peer, transfer.grant.memory)
+                return [Drop(transfer.serial), flush]
+            case _State.COMPLETING | _State.STOPPING:
+                return []  # too late to stop, or stopping already
+
+    def _due(self, transfer: _Transfer, now: float) -> list[Effect]:
+        if now < transfer.progressed_at + transfer.grant.lease_s:
+            transfer.renewed_at = now
+            return [Send(transfer.peer, Renew(*transfer.ids))]
+        waited = f"nothing happened for {transfer.grant.lease_s:g} s"
+        if transfer.state is _State.COMPLETING:
+            return self._failed(transfer, f"no acknowledgement: {waited}")
+        if transfer.state in _FLUSHING:
+            transfer.progressed_at = now  # `lost` follows
+            return [Disconnect(transfer.peer)]
+        return self._abort(transfer, waited, now)
+
+    # --- endings --------------------------------------------------------------------------------
+
+    def _delivered(self, transfer: _Transfer, now: float) -> list[Effect]:
+        self._forget(transfer)
+        begun_at = transfer.finished_at if transfer.begun_at is None else transfer.begun_at
+        delivered = Delivered(
+            *transfer.name,
+            num_bytes=transfer.num_bytes,
+            num_runs=transfer.num_runs,
+            seconds=now - begun_at,
+            exposed_s=now - transfer.finished_at,
+            lane=transfer.lane,
+        )
+        return [Tell(delivered)]
+
+    def _ceased(self, transfer: _Transfer, reason: str) -> list[Effect]:
+        return [
+            Send(transfer.peer, Ceased(*transfer.ids, reason)),
+            *self._failed(transfer, reason),
+        ]
+
+    def _failed(self, transfer: _Transfer, reason: str) -> list[Effect]:
+        self._forget(transfer)
+        return [Drop(transfer.serial), Tell(SendFailed(*transfer.name, reason=reason))]
+
+    def _forget(self, transfer: _Transfer) -> None:
+        del self._transfers[transfer.serial], self._serials[transfer.name]

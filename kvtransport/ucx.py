@@ -1,0 +1,272 @@
+"""The transport over UCX: RDMA, shared memory, the kernel's copy, or TCP, whichever it finds.
+
+One thread owns the worker and every endpoint. It sleeps on the worker's event descriptor, and on
+another one that `call` signals. ctypes callbacks only append to lists of the worker; the thread
+reads them between two rounds of progress, so that no callback can raise or re-enter UCX.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+import select
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from ._libucp import Context, Memory, Received, UcxError, Worker
+from .commands import Commands
+from .connection import MEMORY, Connection, join_address
+from .layout import Runs
+from .library import SETTINGS, UcxUnavailable, load
+from .transport import (
+    PEER_ID_BYTES,
+    Handler,
+    PeerId,
+    TransportStatistics,
+    Unreachable,
+    peer_id,
+)
+
+_MESSAGE, _GOODBYE = 1, 2
+_ROUNDS = 64
+"""Rounds of progress before the thread looks after everything else."""
+_LEAVING_S = 0.25
+"""How long closing waits for peers to take our goodbye."""
+
+
+class UcxTransport:
+    """As `Transport` says.
+
+    Args:
+        library_path: a libucp.so.0; without it the installed package's, or the system's.
+        settings: UCX configuration, names without ``UCX_``, on top of `library.SETTINGS`.
+
+    Raises:
+        UcxUnavailable: there is no library, or it cannot work here.
+    """
+
+    def __init__(
+        self, library_path: str | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self._library = load(library_path)
+        try:
+            self._context = Context(self._library, {**SETTINGS, **(settings or {})})
+            self._worker = Worker(self._context, (_MESSAGE, _GOODBYE))
+        except UcxError as error:
+            raise UcxUnavailable([f"{self._library.path} ({error})"]) from None
+        self._context.hold()
+        self.identity: PeerId = secrets.token_bytes(PEER_ID_BYTES)
+        self.address = join_address(self.identity, self._worker.address)
+        self._pool: Memory | None = None
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._asleep = self._stopping = self._closed = False
+        self._commands = Commands(self._ring)
+        self._peers: dict[PeerId, Connection] = {}
+        self._leaving: list[Connection] = []
+        """Lost, and not told yet: something of them is still under way."""
+        self._counts = dict.fromkeys(TransportStatistics.__struct_fields__[1:-1], 0)
+        self._thread: threading.Thread | None = None
+        self._poller = select.poll()
+        for descriptor in (self._bell, self._worker.event_fd):
+            self._poller.register(descriptor, select.POLLIN)
+
+    # --- any thread -----------------------------------------------------------------------------
+
+    @property
+    def memory(self) -> bytes:
+        if self._pool is None:
+            return MEMORY.pack(0, 0)
+        return MEMORY.pack(self._pool.address, self._pool.num_bytes) + self._pool.key()
+
+    @property
+    def library(self) -> str:
+        """Path and version of the library in use."""
+        return f"{self._library.path} {'.'.join(map(str, self._library.version))}"
+
+    def allocate(self, num_bytes: int) -> memoryview:
+        """Raises `UcxUnavailable` where the machine has not so much memory to give."""
+        try:
+            self._pool = Memory(self._context, num_bytes)
+        except UcxError as error:
+            raise UcxUnavailable([f"a pool of {num_bytes} bytes ({error})"]) from None
+        return self._pool.view()
+
+    def start(self, handler: Handler) -> None:
+        self._handler = handler
+        self._thread = threading.Thread(target=self._run, name="kv-ucx", daemon=True)
+        self._thread.start()
+
+    def call(self, command: Callable[[], None]) -> None:
+        self._commands.add(command)
+
+    def close(self) -> None:
+        self._stopping = True
+        self._ring(always=True)
+        if self._thread is not None:
+            self._thread.join()
+        if not self._closed:
+            self._closed = True
+            self._commands.close()
+            self._worker.close()
+            self._context.release()
+            os.close(self._bell)
+
+    def statistics(self) -> TransportStatistics:
+        return TransportStatistics(
+            peers=len(self._peers), **self._counts, failed=self._commands.failed
+        )
+
+    # --- the transport's thread -----------------------------------------------------------------
+
+    def connect(self, address: bytes) -> PeerId:
+        peer = peer_id(address)
+        if peer not in self._peers:
+            try:
+                self._peers[peer] = Connection(self._worker, address)
+            except UcxError as error:
+                raise Unreachable(address, str(error)) from None
+        return peer
+
+    def put(self, peer: PeerId, memory: bytes, runs: Runs) -> None:
+        _, size = MEMORY.unpack_from(memory)
+        ours, theirs = runs.reach()
+        if self._pool is None or ours > self._pool.num_bytes or theirs > size:
+            raise ValueError(f"runs reach to bytes {ours} here and {theirs} of {size} there")
+        if not (found := self._peers.get(peer)):
+            return
+        self._counts["put_runs"] += len(runs)
+        self._counts["put_bytes"] += runs.total_bytes()
+        address = self._pool.address
+        self._attempt(found, lambda: found.put(memory, address, runs))
+
+    def flush(self, peer: PeerId, done: Callable[[], None]) -> None:
+        if found := self._peers.get(peer):
+            self._attempt(found, lambda: found.flush(done))
+
+    def send(self, peer: PeerId, data: bytes) -> None:
+        found = self._peers.get(peer)
+        self._counts["sent" if found else "dropped"] += 1
+        if found:
+            self._attempt(found, lambda: found.send(_MESSAGE, self.identity, data))
+
+    def disconnect(self, peer: PeerId) -> None:
+        if found := self._peers.get(peer):
+            self._lose(found)
+
+    def lane(self, peer: PeerId, memory: bytes) -> str:
+        found = self._peers.get(peer)
+        return found.lane(memory) if found else "none"
+
+    # --- inside the thread ----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._commands.run()
+            busy = self._advance()
+            timeout_s = self._commands.ask(self._handler.turn)
+            if not busy and timeout_s != 0:
+                self._sleep(timeout_s)
+        self._commands.close()
+        self._take_leave()
+
+    def _advance(self) -> bool:
+        """Let UCX work, and act on what came of it; whether anything happened."""
+        rounds = 0
+        while rounds < _ROUNDS and self._worker.progress():
+            rounds += 1
+        return bool(rounds) | self._notice() | self._deliver()
+
+    def _notice(self) -> bool:
+        """Failures, then flushes that landed, then losses that are complete."""
+        happened = False
+        while self._worker.failed:
+            handle, _ = self._worker.failed.popleft()
+            self._lose_endpoint(handle)
+        for peer in list(self._peers.values()):
+            peer.settled()
+            while self._peers.get(peer.peer) is peer and (done := peer.landed()):
+                self._guarded(done)
+                happened = True
+        for peer in [p for p in self._leaving if p.settled()]:
+            self._leaving.remove(peer)
+            self._counts["lost"] += 1
+            self._guarded(functools.partial(self._handler.lost, peer.peer))
+            happened = True
+        return happened
+
+    def _deliver(self) -> bool:
+        """What peers said, after commands that may have caused it to be said."""
+        messages = self._worker.messages
+        if not messages:
+            return False
+        self._commands.run()
+        while messages:
+            self._receive(messages.popleft())
+        return True
+
+    def _receive(self, message: Received) -> None:
+        if message.number == _GOODBYE:
+            self.disconnect(message.header)
+        else:
+            self._counts["received"] += 1
+            self._guarded(lambda: self._handler.received(message.header, message.data))
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        self._commands.guard(call)
+
+    def _attempt(self, peer: Connection, act: Callable[[], None]) -> None:
+        """A connection that cannot be written to is lost, whether or not UCX has told so."""
+        try:
+            act()
+        except UcxError:
+            self._lose(peer)
+
+    def _lose_endpoint(self, handle: int) -> None:
+        for peer in list(self._peers.values()):
+            if peer.endpoint.handle.value == handle:
+                self._lose(peer)
+
+    def _lose(self, peer: Connection) -> None:
+        """From here on nothing is put or sent; told once nothing is under way."""
+        if self._peers.pop(peer.peer, None) is not None:
+            peer.close()
+            self._leaving.append(peer)
+
+    def _sleep(self, timeout_s: float | None) -> None:
+        """Until UCX, a command or the timeout needs us: at once where there is work already."""
+        if not self._worker.arm():
+            return
+        self._asleep = True
+        if not (self._commands or self._stopping):
+            self._poller.poll(None if timeout_s is None else timeout_s * 1000)
+        self._asleep = False
+        _drain(self._bell)
+
+    def _ring(self, always: bool = False) -> None:
+        if (self._asleep or always) and not self._closed:
+            os.eventfd_write(self._bell, 1)
+
+    def _take_leave(self) -> None:
+        """Say goodbye, wait a moment for it to be taken, and close every endpoint."""
+        for peer in list(self._peers.values()):
+            goodbye = functools.partial(peer.send, _GOODBYE, self.identity, b"")
+            self._attempt(peer, goodbye)
+            self._attempt(peer, peer.flush_last)
+        self._progress_until(lambda: all(peer.settled() for peer in self._peers.values()))
+        for peer in list(self._peers.values()):
+            self._lose(peer)
+        self._progress_until(lambda: all(peer.settled() for peer in self._leaving))
+
+    def _progress_until(self, settled: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _LEAVING_S
+        while not settled() and time.monotonic() < deadline:
+            self._worker.progress()
+
+
+def _drain(descriptor: int) -> None:
+    try:
+        os.eventfd_read(descriptor)
+    except BlockingIOError:
+        return
