@@ -10,11 +10,11 @@ from functools import wraps
 from typing import Any, ParamSpec, get_args
 
 import click
-from kvtransport.ucx import UcxUnavailable
 
 from bus.fleet import Role
 from bus.interface import BusError
 from engine.model_errors import ModelError
+from kvtransport.library import UcxUnavailable
 from observability.sink import TracingError
 from orchestrations.source import OrchestrationError
 

@@ -16,7 +16,8 @@ from bus.interface import Bus, Message
 from bus.nats import NatsBus
 from bus.public import ChatMessage, Delta, Done, GenerateRequest, Rejected, Reply, Welcome
 from bus.subjects import Subjects
-from observability.store import StoreError, TraceStore
+from observability.store import TraceStore
+from observability.store_errors import StoreError
 from observability.summary import FlowSummary, flow_summary
 from observability.waterfall import where_time_went
 

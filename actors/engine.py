@@ -23,7 +23,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bus.codec import Undecodable, decode, encode
-from bus.interface import Bus, Message
+from bus.interface import Bus, BusError, Message
 from bus.messages import Accepted, Beat, Order, Refused
 from bus.subjects import last
 from bus.transfers import TransferEvent
@@ -37,6 +37,8 @@ from .hosting import HostCore
 from .roster import BEAT_INTERVAL_S
 
 logger = logging.getLogger("microserve.engine")
+
+GOODBYE_WITHIN_S = 1.0
 
 _ACCEPTED = encode(Accepted())
 
@@ -207,5 +209,10 @@ class EngineHost:
         await self.bus.publish(self.core.subjects.beat(self.core.name), encode(beat))
 
     async def _goodbye(self) -> None:
-        await self._send_beat(replace(self._latest, leaving=True))
-        await self.bus.flush()
+        """Routers that hear it need not wait for our silence; where the broker is away, they do."""
+        try:
+            async with asyncio.timeout(GOODBYE_WITHIN_S):
+                await self._send_beat(replace(self._latest, leaving=True))
+                await self.bus.flush()
+        except (BusError, TimeoutError) as error:
+            logger.warning("left without a goodbye: %r", error)

@@ -35,6 +35,9 @@ ANSWERS: dict[type, str] = {
     Matched: "Query",
 }
 
+LAST_ANSWERS = (Sent, Finished, Committed, Released, Refused)
+"""After one of these an engine holds nothing for the flow, unless it owes another answer."""
+
 
 def verb_of(answer: Answer) -> str:
     """The name of the command that this event answers."""
@@ -79,7 +82,12 @@ class Flow:
             return False
         if not isinstance(answer, Started):
             del self.owed[key]
+        if isinstance(answer, LAST_ANSWERS) and not self.owes(engine):
+            self.touched.discard(engine)
         return True
+
+    def owes(self, engine: str) -> bool:
+        return any(owing == engine for _, owing in self.owed)
 
     def order(self, command: AnyCommand, router: str, epoch: int) -> Order:
         """The command on the wire, owed from now on."""

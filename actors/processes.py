@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, Protocol
 
 import uvloop
-from kvtransport.ucx import UcxConfig, UcxTransport
 
 from bus.interface import Service
 from bus.messages import Beat
@@ -24,6 +23,7 @@ from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.model_files import ModelFiles, open_model
 from kvtransport.courier import Courier, CourierConfig
+from kvtransport.ucx import UcxTransport
 from observability.opening import TracingConfig, open_sink
 from observability.sink import SpanSink
 from orchestrations.registry import load, strategies
@@ -174,8 +174,8 @@ class EngineProcess:
             return
         key = grant_key(self.settings, self.options.url)
         config = CourierConfig(self.options.name, self.epoch, self.shape, key)
-        transport = UcxTransport(UcxConfig(library=self.settings.libucp))
-        with contextlib.closing(Courier(config, transport, self.clock, transfers)) as courier:
+        transport = UcxTransport(self.settings.libucp)
+        with Courier(config, transport, self.clock, transfers) as courier:
             yield courier
 
     def _engine(self, courier: Courier | None) -> Engine:

@@ -28,6 +28,7 @@ from bus.messages import (
     Mailbox,
     Order,
     Refused,
+    Release,
     Report,
     Request,
     Started,
@@ -232,9 +233,16 @@ class RouterCore:
         for flow in [f for f in self.flows.values() if engine in f.touched]:
             for verb in flow.forget_engine(engine):
                 flow.trace.answered(verb, engine, flow.attempt, now, error=f"{engine} was lost")
+            effects.append(self._farewell(flow, engine))
             fleet = self.roster.fleet(flow.model, self._ours())
             effects += self._play(flow, EngineLost(engine, fleet), now)
         return effects
+
+    def _farewell(self, flow: Flow, engine: str) -> Send:
+        """An engine that was only slow must not keep pages for a flow that has gone on without
+        it. Where it is dead, nobody hears this, and nobody waits for an answer."""
+        order = Order(flow.id, flow.attempt, self.config.router, Release(engine))
+        return Send(order, traceparent(flow.trace.context))
 
     # --- transitions ---
 

@@ -11,7 +11,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from observability.store import FlowHead, StoreError, TraceStore
+from observability.store import FlowHead, TraceStore
+from observability.store_errors import StoreError
 from observability.summary import FlowSummary
 from observability.waterfall import render
 from orchestrations.check import Verdict, check

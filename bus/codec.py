@@ -13,6 +13,9 @@ T = TypeVar("T")
 JSON_STARTS = b"{[ \t\r\n"
 """JSON begins with one of these; a MessagePack map or array never does (0x80 and above)."""
 
+_FAILURES = (msgspec.DecodeError, ValueError, RecursionError)
+"""What the decoders raise on bad bytes; the last where arrays are nested by the thousand."""
+
 
 class Undecodable(ValueError):
     """The bytes are not the message they should be; the text says where and why."""
@@ -62,7 +65,7 @@ def decode(payload: bytes, kind: Any) -> Any:
         decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind, dec_hook=_from_builtin)
     try:
         return decoder.decode(payload)
-    except (msgspec.DecodeError, ValueError) as error:
+    except _FAILURES as error:
         raise Undecodable(str(error)) from None
 
 
@@ -75,7 +78,11 @@ def decode_public(payload: bytes, kind: type[T]) -> T: ...
 @overload
 def decode_public(payload: bytes, kind: Any) -> Any: ...
 def decode_public(payload: bytes, kind: Any) -> Any:
-    """The same from JSON or MessagePack, told apart by the first byte."""
+    """The same from JSON or MessagePack, told apart by the first byte.
+
+    Numbers in JSON are of any size: check ranges before one goes into MessagePack, which ends at
+    64 bits.
+    """
     if not is_json(payload):
         return decode(payload, kind)
     decoder = _json_decoders.get(kind)
@@ -83,5 +90,5 @@ def decode_public(payload: bytes, kind: Any) -> Any:
         decoder = _json_decoders[kind] = msgspec.json.Decoder(kind)
     try:
         return decoder.decode(payload)
-    except (msgspec.DecodeError, ValueError) as error:
+    except _FAILURES as error:
         raise Undecodable(str(error)) from None

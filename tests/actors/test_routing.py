@@ -102,7 +102,7 @@ def commands(effects: list[Effect]) -> list[AnyCommand]:
 
 
 def said(effects: list[Effect]) -> list[Reply]:
-    return [decode_public(e.payload, Reply) for e in effects if isinstance(e, Publish)]  # type: ignore[arg-type]
+    return [decode_public(e.payload, Reply) for e in effects if isinstance(e, Publish)]
 
 
 @pytest.fixture
@@ -191,11 +191,24 @@ def test_the_loss_of_an_engine_ends_its_flows_in_words(router: Router) -> None:
 
     effects = router.beat("p0", "prefill", epoch=2)
 
-    assert commands(effects) == [Release("d0")]
+    assert commands(effects) == [Release("p0"), Release("d0")]
     [done] = said(effects)
     assert isinstance(done, Done)
     assert done.reason == "error"
     assert "p0" in done.message
+
+
+def test_an_engine_that_was_taken_for_lost_is_told_to_let_go_and_not_waited_for(
+    router: Router,
+) -> None:
+    router.ask("data_parallel")
+    router.now += LOST_AFTER_S + 0.1
+
+    effects = router.hear(Ticked())
+
+    [send] = [e for e in effects if isinstance(e, Send)]
+    assert send.order.command == Release("d0")
+    assert router.hear(Undelivered(send.order)) == []
 
 
 def test_the_loss_of_a_prefiller_that_has_sent_is_not_noticed(router: Router) -> None:

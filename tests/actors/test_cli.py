@@ -1,0 +1,124 @@
+"""The commands as a user types them; what needs no fleet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from actors.cli import main
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine where nothing runs and nothing is configured."""
+    for name in ("MICROSERVE_NATS_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MICROSERVE_STATE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def microserve(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+
+def test_help_names_every_command() -> None:
+    shown = microserve("--help").output
+
+    for command in ("demo", "up", "engine", "router", "generate", "trace", "orchestrations"):
+        assert command in shown
+
+
+@pytest.mark.parametrize("command", ["generate x", "router", "engine"])
+def test_without_a_broker_a_command_says_how_to_get_one(home: Path, command: str) -> None:
+    result = microserve(*command.split())
+
+    assert result.exit_code == 2
+    assert "microserve up" in result.output
+
+
+def test_an_unreachable_broker_is_one_line_without_its_secret(home: Path) -> None:
+    result = microserve("generate", "x", "--nats", "nats://secret@127.0.0.1:1")
+
+    assert result.exit_code == 1
+    assert "127.0.0.1:1" in result.output
+    assert "secret" not in result.output
+    assert "Traceback" not in result.output
+
+
+def test_the_strategies_are_listed_with_what_they_do() -> None:
+    shown = microserve("orchestrations", "list").output
+
+    assert "disaggregated" in shown
+    assert "data_parallel" in shown
+
+
+def test_a_strategy_is_shown_as_its_source() -> None:
+    assert "def disaggregated(state" in microserve("orchestrations", "show", "disaggregated").output
+
+
+def test_a_strategy_is_drawn() -> None:
+    drawn = microserve("orchestrations", "draw", "data_parallel").output
+
+    assert drawn.startswith("stateDiagram-v2")
+    assert "Generating" in drawn
+
+
+def test_the_shipped_strategies_are_sound() -> None:
+    result = microserve("orchestrations", "check")
+
+    assert result.exit_code == 0
+    assert "disaggregated: sound" in result.output
+
+
+def test_a_faulty_strategy_of_ones_own_is_found_with_the_path_that_shows_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "forgetful.py"
+    path.write_text(
+        "from bus.messages import Cancelled, Event\n"
+        "from orchestrations.disaggregated import disaggregated\n"
+        "from orchestrations.machine import Done, Preparing, State, Step\n"
+        "def forgetful(state: State, event: Event) -> Step:\n"
+        "    match state, event:\n"
+        "        case Preparing(), Cancelled():\n"
+        "            return Done('cancelled'), []\n"
+        "    return disaggregated(state, event)\n"
+    )
+
+    result = microserve("orchestrations", "check", str(path))
+
+    assert result.exit_code == 1
+    assert "FAULTY" in result.output
+    assert "Cancelled" in result.output
+
+
+@pytest.mark.parametrize("command", ["show", "draw", "check"])
+def test_an_unknown_strategy_is_named_with_those_there_are(command: str) -> None:
+    result = microserve("orchestrations", command, "magic")
+
+    assert result.exit_code == 1
+    assert "magic" in result.output
+    assert "disaggregated" in result.output
+
+
+def test_a_trace_before_any_request_says_what_to_do(home: Path) -> None:
+    result = microserve("trace", "abc")
+
+    assert result.exit_code == 1
+    assert "microserve up" in result.output
+
+
+def test_a_model_that_is_not_there_is_one_line(home: Path) -> None:
+    result = microserve("router", "--nats", "nats://127.0.0.1:1", "--model", "/nowhere.gguf")
+
+    assert result.exit_code == 1
+    assert "/nowhere.gguf" in result.output
+
+
+def test_as_many_roles_as_engines_are_wanted(home: Path) -> None:
+    result = microserve("up", "--engines", "2", "--role", "prefill")
+
+    assert result.exit_code == 2
+    assert "--role was given 1 times for 2 engines" in result.output

@@ -1,0 +1,190 @@
+"""A whole system in one process: real cores and shells, a real KV transfer protocol, the in-memory
+twins of broker and network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from actors.client import Client
+from actors.clock import monotone
+from actors.engine import EngineHost, Transfers
+from actors.hosting import HostCore
+from actors.intake import Limits, Tokenizer
+from actors.router import Desk, RouterHost
+from actors.routing import RouterConfig, RouterCore
+from bus.fleet import Role
+from bus.memory import MemoryBroker, MemoryBus
+from bus.messages import Beat
+from bus.public import ChatMessage, Delta, Done, GenerateRequest
+from bus.subjects import Subjects
+from engine.config import EngineConfig
+from engine.engine import Engine
+from engine.fake import FakeDetokenizer, FakeRunner, fake_card
+from engine.runner import Detokenizer, ModelCard, Runner
+from kvtransport.courier import Courier, CourierConfig
+from kvtransport.memory import MemoryNetwork, MemoryTransport
+from observability.sink import MemorySink
+from orchestrations.registry import strategies
+
+PAIR: Mapping[str, Role] = {"p0": "prefill", "d0": "decode"}
+
+
+class Numbers:
+    """The fake model's tokenizer: a text is its bytes."""
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+        return self.encode("".join(m.content for m in messages))
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the engines of a fleet compute, and what its router knows of it."""
+
+    card: ModelCard
+    runner: Callable[[memoryview], Runner]
+    detokenizer: Callable[[], Detokenizer]
+    tokenizer: Tokenizer = field(default_factory=Numbers)
+
+
+def fake_model(num_pages: int = 256) -> Model:
+    card = fake_card(num_pages=num_pages, page_size=4)
+    return Model(card, lambda buffer: FakeRunner(card, buffer), FakeDetokenizer)
+
+
+@dataclass
+class Member:
+    """One engine of the fleet."""
+
+    name: str
+    engine: Engine
+    broker: MemoryBroker
+    bus: MemoryBus
+    transport: MemoryTransport
+    task: asyncio.Task[None]
+
+    def kill(self) -> None:
+        """As kill -9 does: no goodbye, neither on the bus nor to peers."""
+        self.broker.disconnect(self.bus)
+        self.transport.die()
+        self.task.cancel()
+
+
+@dataclass
+class Fleet:
+    broker: MemoryBroker
+    router: RouterCore
+    members: dict[str, Member]
+    client: Client
+    model: str
+    spans: MemorySink
+
+    async def ask(self, request: GenerateRequest) -> tuple[list[int], Done]:
+        """The whole answer: its tokens, and its last word."""
+        tokens: list[int] = []
+        async for message in self.client.generate(self.model, request):
+            if isinstance(message, Delta):
+                assert message.offset == len(tokens)
+                tokens += message.tokens
+            elif isinstance(message, Done):
+                return tokens, message
+        raise AssertionError("the answer had no end")
+
+    async def idle(self, *but: str) -> None:
+        """Returns when no engine but ``but`` holds a page for anyone."""
+        async with asyncio.timeout(10):
+            others = [m.engine for m in self.members.values() if m.name not in but]
+            while any(map(_busy, others)):  # noqa: ASYNC110 - an engine tells nobody that it is idle
+                await asyncio.sleep(0.01)
+
+
+def _busy(engine: Engine) -> bool:
+    now = engine.statistics()
+    return bool(now.flows or now.used_pages or now.granted_pages or engine.has_work)
+
+
+@asynccontextmanager
+async def fleet(
+    model: Model, engines: Mapping[str, Role] = PAIR, default: str = "disaggregated"
+) -> AsyncIterator[Fleet]:
+    """Up when it is entered. At the end every engine's pages are checked."""
+    broker, network, sink = MemoryBroker(), MemoryNetwork(), MemorySink()
+    async with AsyncExitStack() as stack, _ended_first() as tasks:
+        members = {
+            name: await _member(stack, tasks, (broker, network, sink), model, name, role)
+            for name, role in engines.items()
+        }
+        router = await _router(stack, tasks, (broker, sink), model, default)
+        bus = await stack.enter_async_context(MemoryBus(broker))
+        client = await stack.enter_async_context(Client(bus))
+        yield Fleet(broker, router, members, client, model.card.name, sink)
+        for member in members.values():
+            member.engine.check_integrity()
+
+
+@asynccontextmanager
+async def _ended_first() -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Tasks that end before what they use is closed; a failure of one is the block's."""
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
+
+
+async def _member(
+    stack: AsyncExitStack,
+    tasks: list[asyncio.Task[None]],
+    outside: tuple[MemoryBroker, MemoryNetwork, MemorySink],
+    model: Model,
+    name: str,
+    role: Role,
+) -> Member:
+    broker, network, sink = outside
+    clock, transfers = monotone(), Transfers(asyncio.get_running_loop())
+    transport = network.transport()
+    config = CourierConfig(name, 1, model.card.shape, b"key")
+    courier = stack.enter_context(Courier(config, transport, clock, transfers))
+    runner = model.runner(courier.buffer)
+    engine = Engine(EngineConfig(name, 1), runner, model.detokenizer, courier, clock)
+    bus = await stack.enter_async_context(MemoryBus(broker))
+
+    def beat() -> Beat:
+        now = engine.statistics()
+        pages = (now.available_pages, now.total_pages, model.card.shape.page_size)
+        return Beat(name, 1, model.card.name, role, now.load, *pages, model.card.max_context, "c")
+
+    host = EngineHost(bus, HostCore(name, 1, engine, Subjects()), engine, beat, sink, clock)
+    transfers.listen(host.transferred)
+    task = asyncio.create_task(host.run())
+    tasks.append(task)
+    await host.ready.wait()
+    return Member(name, engine, broker, bus, transport, task)
+
+
+async def _router(
+    stack: AsyncExitStack,
+    tasks: list[asyncio.Task[None]],
+    outside: tuple[MemoryBroker, MemorySink],
+    model: Model,
+    default: str,
+) -> RouterCore:
+    broker, sink = outside
+    bus = await stack.enter_async_context(MemoryBus(broker))
+    known = strategies()
+    limits = Limits(model.card.max_context, model.card.vocab_size, tuple(known))
+    core = RouterCore(RouterConfig("r0", default=default), known)
+    desks = {model.card.name: Desk(model.tokenizer, limits)}
+    host = RouterHost(bus, core, desks, sink, monotone())
+    tasks.append(asyncio.create_task(host.run()))
+    await host.ready.wait()
+    return core
