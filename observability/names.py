@@ -19,7 +19,6 @@ ROUTER_SERVICE: Final = "microserve-router"
 FLOW: Final = "microserve.flow"
 ORCHESTRATION: Final = "microserve.orchestration"
 OUTCOME: Final = "microserve.outcome"
-TTFT_S: Final = "microserve.ttft_s"
 STATE: Final = "microserve.state"
 ENGINE: Final = "microserve.engine"
 VERB: Final = "microserve.verb"
@@ -47,6 +46,7 @@ REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
 INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+TTFT_S: Final = "gen_ai.response.time_to_first_chunk"
 
 
 def engine_service(engine: str) -> str:

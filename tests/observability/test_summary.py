@@ -60,7 +60,7 @@ def test_the_transfer_is_told() -> None:
 
 def test_the_time_to_the_first_token_may_be_given() -> None:
     trace = begun()
-    trace.ended("finished", at(9), {"microserve.ttft_s": 0.25})
+    trace.ended("finished", at(9), {"gen_ai.response.time_to_first_chunk": 0.25})
 
     assert flow_summary(trace.drain()).ttft_s == 0.25
 
