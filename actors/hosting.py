@@ -147,7 +147,8 @@ class HostCore:
         if isinstance(told.event, Started):
             return [publish]
         self._refused += isinstance(told.event, Refused)
-        return [publish, Record(tuple(self._close(leg, told, now)))]
+        spans = tuple(self._close(leg, told, now))
+        return [publish, Record(spans)] if spans else [publish]
 
     def _say(self, router: str, flow: str, attempt: int, event: EngineEvent) -> Publish:
         report = Report(flow, attempt, self.name, self.epoch, event)
