@@ -7,8 +7,13 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bus.server import EmbeddedServer
+
+# A machine that others use, too, is slow at times: no reason to fail.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 TURNS_TO_END = 20
 """Turns of the event loop that cancelled tasks get to end after a test."""
