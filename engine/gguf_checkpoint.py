@@ -65,8 +65,8 @@ def hugging_face_config(gguf: GgufFile) -> dict[str, Any]:
     if architecture not in ARCHITECTURES:
         raise UnsupportedModel("GGUF architecture", architecture, ARCHITECTURES)
     fields = _Fields(gguf, architecture)
-    hidden_size = fields.need("embedding_length")
-    num_heads = fields.need("attention.head_count")
+    hidden_size = fields.size("embedding_length")
+    num_heads = fields.size("attention.head_count")
     head_dim = fields.get("attention.key_length", hidden_size // num_heads)
     _refuse_what_is_not_computed(fields, head_dim)
     return {
@@ -75,15 +75,15 @@ def hugging_face_config(gguf: GgufFile) -> dict[str, Any]:
         "dtype": "float32",
         "vocab_size": gguf.shape("token_embd.weight")[0],
         "hidden_size": hidden_size,
-        "intermediate_size": fields.need("feed_forward_length"),
-        "num_hidden_layers": fields.need("block_count"),
+        "intermediate_size": fields.size("feed_forward_length"),
+        "num_hidden_layers": fields.size("block_count"),
         "num_attention_heads": num_heads,
         "num_key_value_heads": fields.get("attention.head_count_kv", num_heads),
         "head_dim": head_dim,
         "hidden_act": "silu",
         "attention_bias": "blk.0.attn_q.bias" in gguf.tensors,
         "rms_norm_eps": fields.need("attention.layer_norm_rms_epsilon"),
-        "max_position_embeddings": fields.need("context_length"),
+        "max_position_embeddings": fields.size("context_length"),
         "tie_word_embeddings": "output.weight" not in gguf.tensors,
         "rope_parameters": _rope_parameters(fields),
         "eos_token_id": end_token_ids(gguf.metadata),
@@ -115,6 +115,13 @@ class _Fields:
         value = self.get(name, None)
         if value is None:
             raise BrokenModel(self.gguf.path, f"metadata {self.architecture}.{name} is missing")
+        return value
+
+    def size(self, name: str) -> int:
+        value = self.need(name)
+        if not isinstance(value, int) or value < 1:
+            supported = ["one whole number for all layers"]
+            raise UnsupportedModel(f"{self.architecture}.{name}", value, supported)
         return value
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Raw, Struct
 
 from .model_errors import BrokenModel, UnsupportedModel
 
@@ -66,29 +66,60 @@ class ModelConfig(Struct, frozen=True):
         return self.family == "qwen3"
 
 
+Size: TypeAlias = Annotated[int, Meta(ge=1)]
+
+
+class _Rope(Struct, frozen=True):
+    """The numbers of every kind of rotary embedding that is computed here."""
+
+    rope_type: str | None = None
+    type: str | None = None
+    """What ``rope_type`` was called once."""
+    rope_theta: float | None = None
+    factor: float | None = None
+    low_freq_factor: float | None = None
+    high_freq_factor: float | None = None
+    original_max_position_embeddings: Size | None = None
+    short_factor: tuple[float, ...] | None = None
+    long_factor: tuple[float, ...] | None = None
+    attention_factor: float | None = None
+    partial_rotary_factor: float = 1.0
+    full_attention: Raw | None = None
+    sliding_attention: Raw | None = None
+    """Whole sets of numbers, in models whose layers differ."""
+
+    @property
+    def kind(self) -> str:
+        return self.rope_type or self.type or "default"
+
+
 class _Document(Struct, frozen=True):
     """The part of config.json that decides how to compute. Unknown keys are ignored."""
 
     architectures: tuple[str, ...]
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
+    vocab_size: Size
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Size
+    num_attention_heads: Size
+    num_key_value_heads: Size | None = None
+    head_dim: Size | None = None
     hidden_act: str = "silu"
     rms_norm_eps: float = 1e-6
-    max_position_embeddings: int = 2048
+    max_position_embeddings: Size = 2048
     tie_word_embeddings: bool = False
     use_sliding_window: bool = False
     layer_types: tuple[str, ...] | None = None
     partial_rotary_factor: float = 1.0
     quantization_config: dict[str, Any] | None = None
     rope_theta: float = 10_000.0
-    rope_scaling: dict[str, Any] | None = None
+    rope_scaling: _Rope | None = None
     """Until transformers 4; ``rope_parameters`` took its place and holds ``rope_theta`` too."""
-    rope_parameters: dict[str, Any] | None = None
+    rope_parameters: _Rope | None = None
+
+    @property
+    def rope(self) -> _Rope:
+        return self.rope_parameters or self.rope_scaling or _Rope()
 
 
 def read_config(path: Path) -> ModelConfig:
@@ -109,22 +140,21 @@ def read_config(path: Path) -> ModelConfig:
 
 
 def _config(document: _Document) -> ModelConfig:
-    rope = document.rope_parameters or document.rope_scaling or {}
-    head_dim = document.head_dim or document.hidden_size // document.num_attention_heads
+    num_heads = document.num_attention_heads
     return ModelConfig(
         family=_family(document),
         vocab_size=document.vocab_size,
         hidden_size=document.hidden_size,
         intermediate_size=document.intermediate_size,
         num_layers=document.num_hidden_layers,
-        num_heads=document.num_attention_heads,
-        num_kv_heads=document.num_key_value_heads or document.num_attention_heads,
-        head_dim=head_dim,
+        num_heads=num_heads,
+        num_kv_heads=document.num_key_value_heads or num_heads,
+        head_dim=document.head_dim or document.hidden_size // num_heads,
         norm_epsilon=document.rms_norm_eps,
-        rope_theta=float(rope.get("rope_theta", document.rope_theta)),
+        rope_theta=document.rope.rope_theta or document.rope_theta,
         max_context=document.max_position_embeddings,
         tied_embeddings=document.tie_word_embeddings,
-        rope_scaling=_rope_scaling(rope),
+        rope_scaling=_rope_scaling(document.rope),
     )
 
 
@@ -142,43 +172,47 @@ def _refuse_what_is_not_computed(document: _Document) -> None:
         raise UnsupportedModel(
             "attention", document.layer_types or "use_sliding_window", ["full_attention"]
         )
-    if document.partial_rotary_factor != 1.0:
-        raise UnsupportedModel("partial_rotary_factor", document.partial_rotary_factor, ["1.0"])
+    part = document.partial_rotary_factor * document.rope.partial_rotary_factor
+    if part != 1.0:
+        raise UnsupportedModel("partial_rotary_factor", part, ["1.0"])
     if document.quantization_config is not None:
         method = document.quantization_config.get("quant_method", "unknown")
         raise UnsupportedModel("quantization", method, ["none", "GGUF files"])
 
 
-def _rope_scaling(rope: dict[str, Any]) -> RopeScaling | None:
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    try:
-        match kind:
-            case "default":
-                return None
-            case "linear":
-                return msgspec.convert({**rope, "type": "LinearRope"}, LinearRope)
-            case "llama3":
-                return msgspec.convert({**rope, "type": "Llama3Rope"}, Llama3Rope)
-            case "longrope" if _is_the_same_for_all_lengths(rope):
-                return FactorRope(tuple(map(float, rope["long_factor"])))
-    except msgspec.ValidationError as error:
-        raise UnsupportedModel("rope scaling", rope, [f"{kind} with all its numbers"]) from error
-    raise UnsupportedModel("rope scaling", kind, ["default", "linear", "llama3"])
-
-
-def _is_the_same_for_all_lengths(rope: dict[str, Any]) -> bool:
-    """The one case of ``longrope`` that is a plain division of frequencies."""
-    return rope.get("short_factor") == rope["long_factor"] and rope.get("attention_factor") == 1.0
+def _rope_scaling(rope: _Rope) -> RopeScaling | None:
+    match rope:
+        case _Rope(full_attention=Raw()) | _Rope(sliding_attention=Raw()):
+            raise UnsupportedModel("rope", "different for each type of layer", ["one for all"])
+        case _Rope(kind="default"):
+            return None
+        case _Rope(kind="linear", factor=float(factor)):
+            return LinearRope(factor)
+        case _Rope(
+            kind="llama3",
+            factor=float(factor),
+            low_freq_factor=float(low),
+            high_freq_factor=float(high),
+            original_max_position_embeddings=int(original),
+        ):
+            return Llama3Rope(factor, low, high, original)
+        case _Rope(kind="longrope", short_factor=short, long_factor=long, attention_factor=1.0):
+            # The one case of it that is a plain division of frequencies.
+            if long is not None and short == long:
+                return FactorRope(long)
+    supported = ["default", "linear", "llama3", "each with all its numbers"]
+    raise UnsupportedModel("rope scaling", rope.kind, supported)
 
 
 def _check_sizes(path: Path, config: ModelConfig) -> None:
-    sizes = (config.vocab_size, config.hidden_size, config.intermediate_size, config.num_layers)
-    heads = (config.num_heads, config.num_kv_heads, config.head_dim, config.max_context)
-    if min(*sizes, *heads) < 1:
-        raise BrokenModel(path, "a size is zero or negative")
     if config.num_heads % config.num_kv_heads:
         raise BrokenModel(
             path, f"{config.num_heads} query heads cannot share {config.num_kv_heads} KV heads"
         )
     if config.head_dim % 2:
         raise BrokenModel(path, f"head_dim {config.head_dim} is odd: it cannot be rotated in pairs")
+    scaling = config.rope_scaling
+    if isinstance(scaling, FactorRope) and len(scaling.factors) != config.head_dim // 2:
+        raise BrokenModel(
+            path, f"{len(scaling.factors)} rope factors for head_dim {config.head_dim}"
+        )
