@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +21,7 @@ BLOCK: Final = re.compile(
 
 def generated(docs: Path = DOCS) -> dict[Path, str]:
     """What every generated file should hold: a drawing of each strategy, and the page."""
-    drawings = {
-        docs / "diagrams" / f"{name}.mmd": mermaid(strategy) + "\n"
-        for name, strategy in strategies().items()
-    }
+    drawings = {docs / "diagrams" / f"{name}.mmd": _drawing(name) + "\n" for name in strategies()}
     page = docs / PAGE
     return {**drawings, page: BLOCK.sub(_block, page.read_text(encoding="utf-8"))}
 
@@ -46,13 +44,19 @@ def write(docs: Path = DOCS) -> tuple[Path, ...]:
     return tuple(changed)
 
 
+@cache
+def _drawing(name: str) -> str:
+    """A strategy of the folder stays what it is while the program runs."""
+    return mermaid(load(name))
+
+
 def _block(match: re.Match[str]) -> str:
     return f"{match['begin']}{_fenced(match['what'], match['name'])}\n{match['end']}"
 
 
 def _fenced(what: str, name: str) -> str:
     if what == "diagram":
-        return f"```mermaid\n{mermaid(load(name))}\n```"
+        return f"```mermaid\n{_drawing(name)}\n```"
     if what == "source":
         source = (FOLDER / f"{name}.py").read_text(encoding="utf-8").strip()
         return f"```python\n{source}\n```"

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 from msgspec import Struct
 
 from bus.fleet import Fleet, NoEngine
-from bus.messages import AnyCommand, Command, Event, Request, Submitted
+from bus.messages import AnyCommand, Command, Request, Submitted
 
 from .machine import Idle, State, Step, Strategy
 from .world import Cause, World
@@ -120,11 +120,10 @@ def _edge(strategy: Strategy, world: World, cause: Cause) -> Edge:
         NoEngine: it declines a `Submitted`; the router makes a refusal of that.
     """
     try:
-        state, commands = _play(strategy, world.state, cause.event)
-        if _play(strategy, world.state, cause.event) != (state, commands):
-            return Failed(
-                world, cause, "impure", "called again with the same, it did another thing"
-            )
+        state, commands = _checked(strategy(world.state, cause.event))
+        again, repeated = _checked(strategy(world.state, cause.event))
+        if (state, commands) != (again, repeated):
+            return Failed(world, cause, "impure", "the same again gave another step")
     except _NotAStep as error:
         return Failed(world, cause, "malformed", str(error))
     except Exception as error:  # a strategy is anybody's code: whatever it raises is the finding
@@ -134,13 +133,12 @@ def _edge(strategy: Strategy, world: World, cause: Cause) -> Edge:
     return Moved(world, cause, commands, world.after(cause, state, commands))
 
 
-def _play(strategy: Strategy, state: State, event: Event) -> tuple[State, tuple[AnyCommand, ...]]:
-    step = strategy(state, event)
-    _check_step(step)
-    return step[0], tuple(step[1])
+def _checked(step: Step | Any) -> tuple[State, tuple[AnyCommand, ...]]:
+    """The step, if it is one.
 
-
-def _check_step(step: Step | Any) -> None:
+    Raises:
+        _NotAStep: with what it is instead.
+    """
     match step:
         case (Struct() as state, [*commands]) if all(isinstance(c, Command) for c in commands):
             pass
@@ -150,3 +148,4 @@ def _check_step(step: Step | Any) -> None:
         hash(state)
     except TypeError as error:
         raise _NotAStep(f"{type(state).__name__} is not immutable: {error}") from None
+    return step[0], tuple(step[1])

@@ -56,7 +56,8 @@ def faults(edge: Edge) -> Iterator[Fault]:
     yield from _leak(edge)
     yield from _stuck(edge)
     yield from _ignored(edge)
-    yield from _commands(edge)
+    if edge.commands:
+        yield from _commands(edge)
 
 
 def _leak(edge: Moved) -> Iterator[Fault]:

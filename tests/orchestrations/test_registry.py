@@ -1,0 +1,217 @@
+"""Strategies are found by their files, and a bad file says what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bus.messages import Submitted
+from orchestrations.data_parallel import data_parallel
+from orchestrations.disaggregated import disaggregated
+from orchestrations.machine import Idle, Preparing
+from orchestrations.registry import (
+    FOLDER,
+    UnknownOrchestration,
+    load,
+    load_file,
+    names,
+    strategies,
+)
+from orchestrations.source import BadStrategy
+
+from .flows import FLEET, REQUEST
+
+MINE = """
+from bus.messages import Event
+from orchestrations.disaggregated import disaggregated
+from orchestrations.machine import State, Step
+
+def mine(state: State, event: Event) -> Step:
+    return disaggregated(state, event)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    return tmp_path / "mine.py"
+
+
+def refused(path: Path, text: str) -> str:
+    """The message that says why a file of this text is not loaded."""
+    path.write_text(text)
+    with pytest.raises(BadStrategy) as caught:
+        load_file(path)
+    assert str(caught.value).startswith(str(path))
+    return str(caught.value).removeprefix(str(path))
+
+
+def test_the_folder_is_listed_by_what_its_files_define() -> None:
+    assert {"data_parallel", "disaggregated"} <= set(names())
+    assert not {"machine", "mermaid", "explore", "check", "registry"} & set(names())
+
+
+def test_every_listed_strategy_loads() -> None:
+    found = strategies()
+
+    assert tuple(found) == names()
+    assert found["data_parallel"] is data_parallel
+    assert load("disaggregated") is disaggregated
+
+
+def test_a_new_file_in_a_folder_is_a_new_strategy(mine: Path) -> None:
+    mine.write_text(MINE)
+    (mine.parent / "broken.py").write_text("def broken(")
+    (mine.parent / "notes.py").write_text("def other(state, event): ...")
+
+    assert names(mine.parent) == ("broken", "mine")
+
+
+@pytest.mark.parametrize("name", ["nobody", "machine", "../setup", "", "x" * 1000])
+def test_an_unknown_name_is_answered_with_the_known_ones(name: str) -> None:
+    with pytest.raises(UnknownOrchestration, match="data_parallel, disaggregated") as caught:
+        load(name)
+
+    assert len(str(caught.value)) < 400
+
+
+def test_a_file_is_loaded_as_the_function_of_its_name(mine: Path) -> None:
+    mine.write_text(MINE)
+
+    strategy = load_file(mine)
+
+    state, _ = strategy(Idle(), Submitted(REQUEST, FLEET))
+    assert isinstance(state, Preparing)
+
+
+def test_a_copy_of_one_of_ours_works_anywhere(tmp_path: Path) -> None:
+    copy = tmp_path / "disaggregated.py"
+    copy.write_text((FOLDER / "disaggregated.py").read_text())
+
+    strategy = load_file(copy)
+
+    submitted = Submitted(REQUEST, FLEET)
+    assert strategy is not disaggregated
+    assert strategy(Idle(), submitted) == disaggregated(Idle(), submitted)
+
+
+def test_a_file_that_has_changed_is_another_strategy_and_the_old_one_stays(mine: Path) -> None:
+    mine.write_text(MINE)
+    old = load_file(mine)
+    mine.write_text(MINE.replace("disaggregated", "data_parallel"))
+
+    new = load_file(mine)
+
+    submitted = Submitted(REQUEST, FLEET)
+    assert new(Idle(), submitted) == data_parallel(Idle(), submitted)
+    assert old(Idle(), submitted) == disaggregated(Idle(), submitted)
+
+
+def test_the_same_file_is_the_same_strategy(mine: Path) -> None:
+    mine.write_text(MINE)
+
+    assert load_file(mine) is load_file(mine)
+
+
+def test_a_syntax_error_is_told_with_its_line(mine: Path) -> None:
+    assert refused(mine, "\n\ndef mine(state, event:\n").startswith(":3: syntax error")
+
+
+def test_a_file_without_its_function_is_told_what_it_must_define(mine: Path) -> None:
+    assert "must define mine(state, event)" in refused(mine, "def other(state, event): ...")
+    assert "must define mine(state, event)" in refused(mine, "def mine(state): ...")
+
+
+def test_a_missing_file_cannot_be_read(mine: Path) -> None:
+    with pytest.raises(BadStrategy, match="cannot be read"):
+        load_file(mine)
+
+
+def test_a_file_that_is_not_text_cannot_be_read(mine: Path) -> None:
+    mine.write_bytes(b"\xff\xfe\x00")
+
+    with pytest.raises(BadStrategy, match="cannot be read"):
+        load_file(mine)
+
+
+def test_a_file_that_raises_is_told_why_and_leaves_nothing(mine: Path) -> None:
+    why = refused(mine, MINE + "\n1 / 0\n")
+
+    assert why == ": ZeroDivisionError: division by zero"
+    assert refused(mine, MINE + "\n1 / 0\n") == why
+
+
+def test_a_name_that_is_no_function_in_the_end_is_refused(mine: Path) -> None:
+    assert "is not a function" in refused(mine, MINE + "\nmine = None\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("import os", "os"),
+        ("import time", "time"),
+        ("from random import choice", "random"),
+        ("import asyncio, math", "asyncio"),
+        ("from bus.nats import NatsBus", "bus.nats"),
+        ("from bus import memory", "bus.memory"),
+        ("from engine.pages import Pages", "engine.pages"),
+        ("from ..bus import nats", "..bus"),
+        ("def lazily():\n    import socket", "socket"),
+    ],
+)
+def test_an_import_that_reaches_further_is_refused_before_anything_runs(
+    mine: Path, line: str, named: str
+) -> None:
+    why = refused(mine, f"raise SystemExit\n{line}\n{MINE}")
+
+    assert f"may not import {named};" in why
+    assert "bus.messages" in why
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from __future__ import annotations",
+        "import math",
+        "from bus import messages, fleet",
+        "import bus.tokens",
+        "from msgspec import Struct, structs",
+        "from collections.abc import Sequence",
+        "from typing import TypeAlias",
+        "from orchestrations import machine",
+        "from .machine import Job",
+        "from . import machine",
+    ],
+)
+def test_the_vocabulary_may_be_imported(mine: Path, line: str) -> None:
+    mine.write_text(line + MINE)
+
+    assert callable(load_file(mine))
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("x = open('f')", "open is not allowed"),
+        ("def f():\n    global n", "carry n in the state"),
+        ("async def f(): ...", "no async"),
+        ("print(1)", "print is not allowed"),
+    ],
+)
+def test_what_reaches_outside_of_the_arguments_is_refused(mine: Path, line: str, why: str) -> None:
+    assert why in refused(mine, f"{line}\n{MINE}")
+
+
+def test_a_strategy_may_have_states_of_its_own_in_its_file(mine: Path) -> None:
+    mine.write_text(
+        "from __future__ import annotations\n"
+        "from msgspec import Struct\n"
+        "from orchestrations.machine import Job\n"
+        "class Probing(Struct, frozen=True, tag=True):\n"
+        "    job: Job\n"
+        "    num_tries: int = 0\n" + MINE.replace("state: State", "state: State | Probing")
+    )
+
+    strategy = load_file(mine)
+
+    assert "Probing" in strategy.__annotations__["state"]

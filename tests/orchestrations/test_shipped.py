@@ -1,0 +1,162 @@
+"""What we ship makes no mistake on any path, and sound strategies of others are let through."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import Struct
+
+from bus.messages import (
+    Answer,
+    Cancelled,
+    Commit,
+    Committed,
+    EngineLost,
+    Event,
+    Finished,
+    Matched,
+    Prepared,
+    Query,
+    Refused,
+    Release,
+    Released,
+    RemoteSend,
+    Submitted,
+    Suspend,
+    Suspended,
+    TimedOut,
+)
+from orchestrations.check import check
+from orchestrations.data_parallel import data_parallel
+from orchestrations.disaggregated import disaggregated
+from orchestrations.explore import Moved, explore
+from orchestrations.machine import (
+    Done,
+    Generating,
+    Idle,
+    Job,
+    Preparing,
+    Sending,
+    State,
+    Step,
+    common,
+    generate,
+    prepare,
+)
+from orchestrations.registry import names, strategies
+from orchestrations.shapes import SHAPES, Shape
+
+from .finding import ONE, PAIR, TWO_DECODERS
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_shipped_strategy_passes_on_every_shape(name: str) -> None:
+    verdict = check(strategies()[name])
+
+    assert verdict.findings == ()
+    assert verdict.passed
+    assert verdict.edges > len(SHAPES)
+    assert {"Idle", "Generating", "Done"} <= set(verdict.states)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: s.name)
+def test_the_loss_of_an_engine_that_is_not_part_of_the_job_changes_nothing(shape: Shape) -> None:
+    losses = [
+        move
+        for move in explore(disaggregated, shape.request, shape.fleet)
+        if isinstance(move, Moved)
+        and isinstance(move.cause.event, EngineLost)
+        and isinstance(move.before.state, Preparing | Sending | Generating)
+        and move.cause.event.engine not in move.before.state.job.engines
+    ]
+
+    assert all(m.after.state == m.before.state and not m.commands for m in losses)
+
+
+def eager(state: State, event: Event) -> Step:
+    """The decoder is told to generate together with the transfer, and waits for it by itself."""
+    match state, event:
+        case Idle(), Submitted(request, fleet):
+            prefill, decode = fleet.pair()
+            if prefill == decode:
+                return data_parallel(state, event)
+            return prepare(Job(request, decode, prefill, split=len(request.prompt) - 1))
+        case Preparing(job), Prepared(grant, matched) if matched < job.split:
+            send = RemoteSend(job.prefill, job.prompt, grant, matched, job.split)
+            return Generating(job), [send, *generate(job)[1]]
+        case Generating(job), Finished():
+            return Done("finished"), [Release(job.prefill)] if job.prefill else []
+    return disaggregated(state, event)
+
+
+class Ending(Struct, frozen=True, tag=True):
+    """The user has cancelled, and the engine has not yet let go."""
+
+
+def polite(state: State | Ending, event: Event) -> tuple[State | Ending, list[Release]]:
+    """Waits until the engine has let go."""
+    match state, event:
+        case Generating(job), Cancelled():
+            return Ending(), job.release()  # type: ignore[return-value]
+        case Ending(), Released() | Refused("Release") | TimedOut() | EngineLost():
+            return Done("cancelled"), []
+        case Ending(), Answer() | Cancelled():
+            return state, []
+        case Ending(), _:
+            return Done("superseded"), []
+    return data_parallel(state, event)  # type: ignore[arg-type, return-value]
+
+
+class Asking(Struct, frozen=True, tag=True):
+    job: Job
+
+
+def curious(state: State | Asking, event: Event) -> Step:
+    """Asks the engine before it gives it anything."""
+    match state, event:
+        case Idle(), Submitted(request, fleet):
+            job = Job(request, fleet.least_loaded())
+            return Asking(job), [Query(job.decode, job.prompt)]  # type: ignore[return-value]
+        case Asking(job), Matched():
+            return generate(job)
+        case Asking(job), Cancelled() | TimedOut() | Refused():
+            return Done("cancelled"), []
+        case Asking(job), EngineLost(lost) if lost == job.decode:
+            return Done("engine_lost"), []
+        case Asking(), Answer() | EngineLost():
+            return state, []  # type: ignore[return-value]
+        case Asking(), _:
+            return Done("superseded"), []
+    return common(state, event)  # type: ignore[arg-type]
+
+
+def keeps_the_context(state: State, event: Event) -> Step:
+    """Moves a context to another engine, and generates nothing."""
+    match state, event:
+        case Preparing(job) | Sending(job), _:
+            after, commands = disaggregated(state, event)
+            if isinstance(after, Generating):
+                return after, [Commit(job.decode)]
+            return after, commands
+        case Generating(), Committed():
+            return Done("finished"), []
+    return disaggregated(state, event)
+
+
+def stops_at_the_first_sign(state: State, event: Event) -> Step:
+    """Suspends instead of giving up when the time runs out, then lets go of the pages."""
+    match state, event:
+        case Generating(job), TimedOut() if not job.split:
+            return Generating(Job(job.request, job.decode, split=1)), [Suspend(job.decode)]
+        case Generating(job), Suspended():
+            return Done("timed_out"), job.release()
+    return data_parallel(state, event)
+
+
+@pytest.mark.parametrize(
+    "strategy", [eager, polite, curious, keeps_the_context, stops_at_the_first_sign]
+)
+def test_a_sound_strategy_is_not_accused(strategy: object) -> None:
+    verdict = check(strategy, (ONE, PAIR, TWO_DECODERS))  # type: ignore[arg-type]
+
+    assert verdict.findings == ()
+    assert verdict.passed
