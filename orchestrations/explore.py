@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -133,19 +133,24 @@ def _edge(strategy: Strategy, world: World, cause: Cause) -> Edge:
     return Moved(world, cause, commands, world.after(cause, state, commands))
 
 
-def _checked(step: Step | Any) -> tuple[State, tuple[AnyCommand, ...]]:
+def _checked(step: Step) -> tuple[State, tuple[AnyCommand, ...]]:
     """The step, if it is one.
 
     Raises:
         _NotAStep: with what it is instead.
     """
-    match step:
-        case (Struct() as state, [*commands]) if all(isinstance(c, Command) for c in commands):
-            pass
-        case _:
-            raise _NotAStep(f"a state and a list of commands is wanted, not {step!r:.200}")
+    if not _is_step(step):
+        raise _NotAStep(f"a state and a list of commands is wanted, not {step!r:.200}")
+    state, commands = step
     try:
         hash(state)
     except TypeError as error:
         raise _NotAStep(f"{type(state).__name__} is not immutable: {error}") from None
-    return step[0], tuple(step[1])
+    return state, tuple(commands)
+
+
+def _is_step(step: object) -> bool:
+    match step:
+        case (Struct(), [*commands]):
+            return all(isinstance(c, Command) for c in commands)
+    return False

@@ -159,3 +159,22 @@ def test_one_mistake_is_told_once() -> None:
     verdict = check(never_releases)
 
     assert [f.problem for f in verdict.findings] == ["leak"]
+
+
+class Changing(Struct, tag=True):
+    """A state that is not frozen."""
+
+    job: Job
+
+
+def test_a_state_that_can_change_is_malformed() -> None:
+    def forgets_to_freeze(state: State, event: Event) -> Step:
+        match state, event:
+            case Idle(), Submitted(request, fleet):
+                job = Job(request, fleet.least_loaded())
+                return Changing(job), generate(job)[1]  # type: ignore[return-value]
+        return common(state, event)
+
+    finding = found(forgets_to_freeze, "malformed")
+
+    assert "Changing is not immutable" in finding.message
