@@ -20,7 +20,6 @@ _NAME: Final = r"[!-)+\-/-=?-~]+"
 _CONCRETE: Final = re.compile(rf"{_NAME}(?:\.{_NAME})*")
 _PATTERN: Final = re.compile(rf"(?:(?:{_NAME}|\*)\.)*(?:{_NAME}|\*|>)")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE: Final = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
 
 _HEADER_FRAME_BYTES: Final = len(b"NATS/1.0\r\n\r\n")
 _HEADER_LINE_BYTES: Final = len(b": \r\n")
@@ -97,10 +96,16 @@ def check_size(subject: str, payload: bytes, headers: Headers | None, max_payloa
 def _header_bytes(headers: Headers) -> int:
     num_bytes = _HEADER_FRAME_BYTES
     for name, value in headers.items():
-        if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+        plain = value.isascii() and value.isprintable() and value == value.strip()
+        if not (plain and _is_header_name(name)):
             raise BadHeader(name, value)
         num_bytes += len(name) + len(value) + _HEADER_LINE_BYTES
     return num_bytes
+
+
+@lru_cache(maxsize=256)
+def _is_header_name(name: str) -> bool:
+    return _HEADER_NAME.fullmatch(name) is not None
 
 
 def _check_length(subject: str) -> None:

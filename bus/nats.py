@@ -120,7 +120,9 @@ class NatsBus:
         check_concrete(subject)
         if reply:
             check_concrete(reply)
-        await self._make_room(subject, payload, headers)
+        if not self._has_room():
+            await self._make_room(len(payload))
+        check_size(subject, payload, headers, self._client.max_payload)
         try:
             await self._client.publish(subject, payload, reply, dict(headers) if headers else None)
         except errors.Error as error:
@@ -132,7 +134,9 @@ class NatsBus:
         self, subject: str, payload: bytes, *, timeout_s: float, headers: Headers | None = None
     ) -> Message:
         check_concrete(subject)
-        await self._make_room(subject, payload, headers)
+        if not self._has_room():
+            await self._make_room(len(payload))
+        check_size(subject, payload, headers, self._client.max_payload)
         try:
             return received(
                 await self._client.request(
@@ -220,15 +224,18 @@ class NatsBus:
         if self._client.is_closed:
             raise Disconnected(f"the broker ended the connection: {self._client.last_error}")
 
-    async def _make_room(self, subject: str, payload: bytes, headers: Headers | None) -> None:
-        """Raises: PayloadTooLarge, BadHeader, Disconnected."""
+    def _has_room(self) -> bool:
+        """Whether a message can be handed over at once: what is true of nearly all."""
+        client = self._client
+        return client.is_connected and client.pending_data_size <= HIGH_WATER_BYTES
+
+    async def _make_room(self, num_bytes: int) -> None:
+        """Raises: Disconnected."""
         self._require_open()
         client = self._client
-        check_size(subject, payload, headers, client.max_payload)
         if client.is_connected:
-            if client.pending_data_size > HIGH_WATER_BYTES:
-                await client.written()
-        elif client.pending_data_size + len(payload) > self._config.reconnect_buffer_bytes:
+            await client.written()
+        elif client.pending_data_size + num_bytes > self._config.reconnect_buffer_bytes:
             raise Disconnected(
                 f"no connection, and {client.pending_data_size} bytes wait for one already"
             )

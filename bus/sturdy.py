@@ -11,7 +11,7 @@ from typing import Final
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
-from .matching import matches
+from .matching import compiled
 
 HANDLER_PATIENCE_S: Final = 1.0
 """How long a cancelled handler may take to end before it is left behind."""
@@ -86,5 +86,5 @@ class SturdyClient(Client):
         """nats-py's parser ends a subject at a form feed, where the broker does not: so a publisher
         could choose by number which of our subscriptions hears him, whatever he may publish to."""
         subscription = self._subs.get(sid)
-        if subscription is not None and not matches(subscription._subject, subject.decode()):
+        if subscription is not None and not compiled(subscription._subject).fullmatch(subject):
             raise ValueError(f"{subject!r} is not for the subscription to {subscription._subject}")
