@@ -253,6 +253,19 @@ def test_a_busy_store_is_an_error_after_a_while_and_works_again(
     assert len(store.flow(FLOW)) == 1
 
 
+def test_a_file_that_somebody_keeps_to_himself_is_busy(tmp_path: Path) -> None:
+    path = tmp_path / "traces.sqlite"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+
+    with pytest.raises(BusyStore):
+        TraceStore(path)
+
+    other.execute("ROLLBACK")
+    other.close()
+    TraceStore(path).close()
+
+
 def test_a_closed_store_may_be_closed_again(path: Path) -> None:
     store = TraceStore(path)
     store.close()
