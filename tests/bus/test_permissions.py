@@ -1,4 +1,4 @@
-"""A broker that allows only some subjects: its complaints are counted and logged, and end nothing."""
+"""A broker that allows only some subjects: its complaints are counted, logged, and end nothing."""
 
 from __future__ import annotations
 
