@@ -29,9 +29,9 @@ from bus.messages import (
 from bus.public import Delta, Done
 from bus.subjects import Subjects
 from bus.transfers import TransferEvent
-from engine.outcomes import Outcome, Output, Told
+from engine.outcomes import Outcome, Output, Phase, Told
 from observability.command import Handled, command_spans
-from observability.spans import Span, SpanContext
+from observability.spans import Attribute, Span, SpanContext
 
 from .effects import Effect, Publish, Record
 
@@ -60,6 +60,8 @@ class _Accepted:
 
     parent: SpanContext | None
     began_s: float
+    phases: tuple[Phase, ...] = ()
+    """Of what it has told so far."""
 
 
 @dataclass
@@ -144,6 +146,7 @@ class HostCore:
         if leg is None or leg.attempt != told.attempt or told.verb not in leg.accepted:
             return []
         publish = self._say(leg.router, told.flow, told.attempt, told.event)
+        leg.accepted[told.verb].phases += told.phases
         if isinstance(told.event, Started):
             return [publish]
         self._refused += isinstance(told.event, Refused)
@@ -172,7 +175,7 @@ class HostCore:
             self.name,
             accepted.began_s,
             now,
-            told.phases if own else (),
+            accepted.phases,
             _attributes(told.event) if own else {},
             _error(told.event) if own else "released",
         )
@@ -190,7 +193,7 @@ def _error(event: EngineEvent) -> str | None:
     return f"{event.reason}: {event.message}" if isinstance(event, Refused) else None
 
 
-def _attributes(event: EngineEvent) -> dict[str, str | int | float | bool]:
+def _attributes(event: EngineEvent) -> dict[str, Attribute]:
     match event:
         case Prepared(_, matched):
             return {"microserve.matched_tokens": matched}
@@ -198,7 +201,7 @@ def _attributes(event: EngineEvent) -> dict[str, str | int | float | bool]:
             return {"microserve.matched_tokens": matched, "microserve.kv.bytes": num_bytes}
         case Finished(reason, usage):
             return {
-                "gen_ai.response.finish_reasons": reason,
+                "gen_ai.response.finish_reasons": (reason,),
                 "gen_ai.usage.input_tokens": usage.prompt_tokens,
                 "gen_ai.usage.output_tokens": usage.completion_tokens,
                 "microserve.cached_tokens": usage.cached_tokens,

@@ -39,8 +39,9 @@ from bus.messages import (
 from bus.public import Batch, Delta, Rejected, Reply, Welcome
 from bus.public import Done as Ended
 from bus.subjects import Subjects
+from observability import names
 from observability.flow import FlowTrace
-from observability.spans import SpanContext, traceparent
+from observability.spans import Attribute, SpanContext, traceparent
 from orchestrations.machine import Done, Outcome, State, Strategy
 
 from .effects import Effect, Publish, Record, Send
@@ -310,7 +311,7 @@ def _name(value: object) -> str:
     return type(value).__name__
 
 
-def _request_attributes(asked: Asked, orchestration: str) -> dict[str, str | int | float | bool]:
+def _request_attributes(asked: Asked, orchestration: str) -> dict[str, Attribute]:
     sampling = asked.request.sampling
     return {
         "gen_ai.operation.name": "text_completion",
@@ -325,14 +326,12 @@ def _request_attributes(asked: Asked, orchestration: str) -> dict[str, str | int
     }
 
 
-def _end_attributes(flow: Flow, event: Event) -> dict[str, str | int | float | bool]:
-    attributes: dict[str, str | int | float | bool] = {
-        "gen_ai.usage.output_tokens": len(flow.tokens)
-    }
+def _end_attributes(flow: Flow, event: Event) -> dict[str, Attribute]:
+    attributes: dict[str, Attribute] = {"gen_ai.usage.output_tokens": len(flow.tokens)}
     if isinstance(event, Finished):
         attributes["gen_ai.usage.output_tokens"] = event.usage.completion_tokens
-        attributes["gen_ai.response.finish_reasons"] = event.reason
+        attributes["gen_ai.response.finish_reasons"] = (event.reason,)
         attributes["microserve.cached_tokens"] = event.usage.cached_tokens
     if flow.first_token_s is not None:
-        attributes["gen_ai.response.time_to_first_token"] = flow.first_token_s - flow.began_s
+        attributes[names.TTFT_S] = flow.first_token_s - flow.began_s
     return attributes

@@ -182,6 +182,25 @@ def test_a_commands_span_runs_from_the_order_to_its_end_with_a_child_per_phase(
     assert (child.begin_s, child.end_s, child.parent) == (1.2, 1.5, command.context)
 
 
+def test_the_phases_before_the_first_token_are_part_of_the_span(host: Host) -> None:
+    host.start("a")
+
+    host.told("a", "StartGenerate", Started(0), Phase("prefill", 1.1, 1.4))
+    effects = host.told("a", "StartGenerate", Finished("stop", Usage()), Phase("decode", 1.4, 2.0))
+
+    assert [s.name for s in spans(effects)] == ["process StartGenerate", "prefill", "decode"]
+
+
+def test_a_released_command_keeps_the_phases_it_had(host: Host) -> None:
+    host.start("a")
+    host.told("a", "StartGenerate", Started(0), Phase("prefill", 1.1, 1.4))
+    host.core.order(Order("a", 1, "r0", Release("e0")), PARENT, 1.5)
+
+    effects = host.told("a", "Release", Released())
+
+    assert "prefill" in {s.name for s in spans(effects)}
+
+
 def test_a_refusal_is_reported_counted_and_marks_the_span(host: Host) -> None:
     host.start("a")
 

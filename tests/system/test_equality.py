@@ -8,6 +8,7 @@ import pytest
 
 from bus.messages import Sampling
 from bus.public import GenerateRequest
+from bus.tokens import Tokens
 from engine.model_files import open_model
 from engine.torch_runner import TorchRunner
 from orchestrations.registry import names
@@ -58,10 +59,10 @@ async def test_an_orchestration_gives_the_tokens_of_one_engine_alone_cold_and_wa
     assert sum(matched) > 5000
 
 
-async def _ask(system: Fleet, prompt: object, sampling: Sampling) -> list[int]:
+async def _ask(system: Fleet, prompt: Tokens, sampling: Sampling) -> list[int]:
     tokens, done = await system.ask(
         GenerateRequest(
-            prompt=tuple(prompt),  # type: ignore[call-overload]
+            prompt=tuple(prompt),
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,

@@ -55,6 +55,7 @@ async def test_32_mixed_requests_with_cancellations_leave_no_page_held(
         await real.stopped_cleanly()
 
     for request, limit, tokens in zip(requests, limits, answers, strict=True):
+        assert isinstance(request.prompt, tuple)
         expected = alone.answer(Tokens(request.prompt), _sampling(request))
         assert tokens == (expected if limit is None else expected[: len(tokens)])
 
