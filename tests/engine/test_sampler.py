@@ -1,0 +1,253 @@
+"""Penalties, filters and draws against slow plain Python, and the promises about batches."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from bus.messages import Sampling
+from engine.logit_filters import LIKELY_NUCLEUS, keep_min_p, keep_top_k, keep_top_p, penalised
+from engine.philox import uniform
+from engine.runner import Choice
+from engine.sampler import choose
+
+VOCAB = 12
+CLOSE = 1e-9
+
+logits_of = st.lists(st.floats(-8, 8, allow_nan=False), min_size=VOCAB, max_size=VOCAB)
+some_tokens = st.lists(st.integers(0, VOCAB - 1), max_size=10)
+
+
+def choice(sampling: Sampling, history: list[int] | None = None, num_prompt: int = 0) -> Choice:
+    return Choice(sampling, np.array(history or [], np.int32), num_prompt)
+
+
+def probabilities(logits: list[float]) -> list[float]:
+    highest = max(logits)
+    weights = [math.exp(logit - highest) for logit in logits]
+    return [weight / sum(weights) for weight in weights]
+
+
+def kept(logits: torch.Tensor) -> set[int]:
+    return {index for index, logit in enumerate(logits.tolist()) if logit > -math.inf}
+
+
+def doubles(logits: list[float]) -> torch.Tensor:
+    return torch.tensor(logits, dtype=torch.float64)
+
+
+# --- penalties and filters ----------------------------------------------------------------------
+
+
+@given(
+    logits_of,
+    some_tokens,
+    some_tokens,
+    st.floats(0.5, 2.0),
+    st.floats(-2.0, 2.0),
+    st.floats(-2.0, 2.0),
+)
+def test_penalties_equal_their_definitions(
+    logits: list[float],
+    prompt: list[int],
+    answer: list[int],
+    repetition: float,
+    presence: float,
+    frequency: float,
+) -> None:
+    sampling = Sampling(
+        repetition_penalty=repetition, presence_penalty=presence, frequency_penalty=frequency
+    )
+
+    given = penalised(doubles(logits), choice(sampling, prompt + answer, len(prompt)))
+
+    wanted = []
+    for token, logit in enumerate(logits):
+        if token in prompt + answer:
+            logit = logit / repetition if logit > 0 else logit * repetition
+        count = answer.count(token)
+        wanted.append(logit - presence * (count > 0) - frequency * count)
+    assert given.tolist() == pytest.approx(wanted)
+
+
+@given(logits_of, st.floats(0.01, 1.0))
+def test_min_p_keeps_what_is_likely_enough(logits: list[float], share: float) -> None:
+    likely = probabilities(logits)
+    threshold = share * max(likely)
+    assume(all(abs(p - threshold) > CLOSE or p == max(likely) for p in likely))
+
+    given = keep_min_p(doubles(logits), share)
+
+    wanted = {token for token, p in enumerate(likely) if p >= threshold or p == max(likely)}
+    assert kept(given) == wanted
+
+
+@given(logits_of, st.integers(-1, VOCAB + 2))
+def test_top_k_keeps_the_likeliest_and_their_ties(logits: list[float], count: int) -> None:
+    given = keep_top_k(doubles(logits), count)
+
+    threshold = sorted(logits)[-count] if 0 < count < VOCAB else -math.inf
+    assert kept(given) == {token for token, logit in enumerate(logits) if logit >= threshold}
+
+
+@given(logits_of, st.floats(0.0, 1.0))
+def test_top_p_keeps_the_smallest_set_that_is_likely_enough(
+    logits: list[float], mass: float
+) -> None:
+    likely = probabilities(logits)
+    sums = np.cumsum(sorted(likely, reverse=True))
+    assume(all(abs(total - mass) > CLOSE for total in sums) or mass == 1.0)
+
+    given = keep_top_p(doubles(logits), mass)
+
+    num_kept = int(np.searchsorted(sums, mass)) + 1
+    threshold = sorted(logits, reverse=True)[min(num_kept, VOCAB) - 1]
+    whole = mass == 1.0
+    assert kept(given) == {t for t, logit in enumerate(logits) if whole or logit >= threshold}
+
+
+def test_top_p_finds_a_nucleus_larger_than_its_first_look() -> None:
+    num_tokens = 4 * LIKELY_NUCLEUS
+    logits = torch.linspace(1e-3, 0, num_tokens, dtype=torch.float64)
+
+    given = keep_top_p(logits, 0.5)
+
+    assert abs(len(kept(given)) - num_tokens // 2) <= 2
+
+
+# --- drawing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=1.0),
+        Sampling(temperature=0.5, top_k=6),
+        Sampling(temperature=2.0, top_p=0.8),
+        Sampling(temperature=1.0, min_p=0.1, top_k=5),
+        Sampling(temperature=0.8, repetition_penalty=1.3, presence_penalty=0.5),
+    ],
+)
+def test_draws_follow_the_distribution(sampling: Sampling) -> None:
+    logits = torch.linspace(-2.0, 2.0, VOCAB)[torch.randperm(VOCAB, generator=seeded(1))]
+    num_draws, history = 3000, [1, 4, 4, 9]
+    draws = [
+        Choice(with_seed(sampling, seed), np.array(history, np.int32), 2)
+        for seed in range(num_draws)
+    ]
+
+    counts = Counter(one.token for one in choose(logits.expand(num_draws, -1), draws))
+
+    scores = penalised(logits.double(), choice(sampling, history, 2)) / sampling.temperature
+    scores = keep_top_k(keep_min_p(scores, sampling.min_p), sampling.top_k)
+    wanted = keep_top_p(scores, sampling.top_p).softmax(0).tolist()
+    assert set(counts) <= {token for token, p in enumerate(wanted) if p}
+    expected = {token: p * num_draws for token, p in enumerate(wanted) if p}
+    chi_square = sum((counts[t] - count) ** 2 / count for t, count in expected.items())
+    assert chi_square < 31.3  # at most 11 degrees of freedom, p = 0.001
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def with_seed(sampling: Sampling, seed: int) -> Sampling:
+    return msgspec.structs.replace(sampling, seed=seed)
+
+
+@given(logits_of, st.integers(0, 2**64 - 1), st.integers(0, 50))
+def test_a_draw_is_the_inverse_of_the_distribution_function(
+    logits: list[float], seed: int, length: int
+) -> None:
+    logits = [float(np.float32(logit)) for logit in logits]
+    fraction = uniform(seed, length)
+    sums = np.cumsum(probabilities(logits))
+    assume(all(abs(total - fraction) > CLOSE for total in sums))
+
+    asked = choice(Sampling(temperature=1.0, seed=seed), [0] * length)
+    (drawn,) = choose(torch.tensor([logits]), [asked])
+
+    assert drawn.token == int(np.searchsorted(sums, fraction))
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32), st.integers(1, 5), st.integers(0, 4))
+def test_a_row_gets_the_same_token_in_every_batch(
+    seed: int, num_neighbours: int, place: int
+) -> None:
+    rows = torch.randn(num_neighbours + 1, 50, generator=seeded(seed)) * 3
+    place = place % (num_neighbours + 1)
+    others = [
+        choice(Sampling(temperature=0.5 * index, seed=index), [3]) for index in range(len(rows))
+    ]
+    others[place] = choice(Sampling(temperature=0.9, top_p=0.95, seed=seed), [1, 2, 3])
+
+    together = choose(rows, others)
+    alone = choose(rows[place : place + 1], [others[place]])
+
+    assert together[place] == alone[0]
+
+
+def test_the_same_seed_draws_anew_at_every_position() -> None:
+    flat = torch.zeros(1, 1000)
+
+    tokens = [
+        choose(flat, [choice(Sampling(temperature=1.0, seed=5), [0] * length)])[0].token
+        for length in range(40)
+    ]
+
+    assert len(set(tokens)) > 30
+
+
+def test_greedy_rows_take_the_most_likely_token_alone_and_among_others() -> None:
+    logits = torch.tensor([[0.0, 3.0, 1.0], [2.0, 0.0, 1.0]])
+    greedy = choice(Sampling())
+    penalised_row = choice(Sampling(repetition_penalty=10.0), [0], 1)
+
+    assert [one.token for one in choose(logits, [greedy, greedy])] == [1, 0]
+    assert [one.token for one in choose(logits, [greedy, penalised_row])] == [1, 2]
+
+
+def test_temperatures_near_zero_are_greedy_and_high_ones_still_draw() -> None:
+    logits = torch.tensor([[0.0, 1e-3, -1e-3]])
+
+    cold = choose(logits, [choice(Sampling(temperature=1e-9, seed=3))])
+    hot = {choose(logits, [choice(Sampling(temperature=1e9, seed=s))])[0].token for s in range(40)}
+
+    assert cold[0].token == 1
+    assert hot == {0, 1, 2}
+
+
+@given(logits_of, st.integers(0, VOCAB + 3))
+def test_log_probabilities_are_of_the_raw_distribution(logits: list[float], count: int) -> None:
+    sampling = Sampling(
+        temperature=0.3, top_k=2, repetition_penalty=1.5, logprobs=count, seed=count
+    )
+
+    (one,) = choose(torch.tensor([logits]), [choice(sampling, [1, 2, 3], 1)])
+
+    wanted = [math.log(p) for p in probabilities(logits)]
+    assert one.logprob == pytest.approx(wanted[one.token], abs=1e-4)
+    assert [value for _, value in one.top] == pytest.approx(
+        sorted(wanted, reverse=True)[:count], abs=1e-4
+    )
+    assert [wanted[token] for token, _ in one.top] == pytest.approx(
+        [value for _, value in one.top], abs=1e-4
+    )
+
+
+def test_greedy_rows_report_log_probabilities_when_asked() -> None:
+    logits = torch.tensor([[1.0, 2.0, 0.0]])
+
+    (one,) = choose(logits, [choice(Sampling(logprobs=0))])
+
+    assert one.token == 1
+    assert one.logprob == pytest.approx(-0.40760597)
+    assert one.top == ()
