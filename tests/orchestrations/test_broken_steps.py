@@ -178,3 +178,23 @@ def test_a_state_that_can_change_is_malformed() -> None:
     finding = found(forgets_to_freeze, "malformed")
 
     assert "Changing is not immutable" in finding.message
+
+
+class Loose(Struct, frozen=True, tag=True):
+    """A state with a field that says nothing of what it holds: a tuple comes back as a list."""
+
+    job: Job
+    tries: Any = ()
+
+
+def test_a_state_that_comes_back_as_another_value_is_not_bytes() -> None:
+    def is_loose(state: State | Loose, event: Event) -> Step:
+        match state, event:
+            case Idle(), Submitted(request, fleet):
+                job = Job(request, fleet.least_loaded())
+                return Loose(job), generate(job)[1]  # type: ignore[return-value]
+        return common(state, event)  # type: ignore[arg-type]
+
+    finding = found(is_loose, "not_bytes")
+
+    assert finding.message == "Loose comes back from bytes as another value"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +68,35 @@ def test_a_new_file_in_a_folder_is_a_new_strategy(mine: Path) -> None:
     (mine.parent / "notes.py").write_text("def other(state, event): ...")
 
     assert names(mine.parent) == ("broken", "mine")
+
+
+LIST_A_COPY = """
+from orchestrations.registry import load, strategies
+from orchestrations.source import BadStrategy
+print(*strategies())
+for name in ("broken", "late"):
+    try:
+        load(name)
+    except BadStrategy as error:
+        print(error.line, error.why)
+"""
+
+
+def test_a_bad_file_in_our_folder_takes_nobody_else_away(tmp_path: Path) -> None:
+    for package in ("bus", "orchestrations"):
+        shutil.copytree(FOLDER.parent / package, tmp_path / package)
+    folder = tmp_path / "orchestrations"
+    (folder / "mine.py").write_text(MINE)
+    (folder / "broken.py").write_text("def broken(")
+    (folder / "late.py").write_text("import time\ndef late(state, event): ...")
+
+    command = [sys.executable, "-c", LIST_A_COPY]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    listed, broken, late = done.stdout.splitlines()
+    assert set(listed.split()) == {*names(), "mine"}
+    assert broken == "1 syntax error: '(' was never closed"
+    assert late.startswith("1 a strategy may not import time;")
 
 
 @pytest.mark.parametrize("name", ["nobody", "machine", "../setup", "", "x" * 1000])

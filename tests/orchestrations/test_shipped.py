@@ -152,8 +152,16 @@ def stops_at_the_first_sign(state: State, event: Event) -> Step:
     return data_parallel(state, event)
 
 
+def resilient(state: State, event: Event) -> Step:
+    """Begins again on another engine, if there is one, when the one that answers is lost."""
+    match state, event:
+        case Generating(job), EngineLost(lost, fleet) if lost == job.decode and fleet.engines:
+            return data_parallel(Idle(), Submitted(job.request, fleet))
+    return data_parallel(state, event)
+
+
 @pytest.mark.parametrize(
-    "strategy", [eager, polite, curious, keeps_the_context, stops_at_the_first_sign]
+    "strategy", [eager, resilient, polite, curious, keeps_the_context, stops_at_the_first_sign]
 )
 def test_a_sound_strategy_is_not_accused(strategy: object) -> None:
     verdict = check(strategy, (ONE, PAIR, TWO_DECODERS))  # type: ignore[arg-type]
