@@ -8,7 +8,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 from msgspec.structs import replace
 
@@ -20,6 +20,9 @@ from bus.subjects import Subjects
 logger = logging.getLogger("microserve.client")
 
 ACCEPT_WITHIN_S = 10.0
+NO_RESPONDERS = "503"
+_Heard: TypeAlias = Reply | None
+"""None: the broker found nobody to take the request."""
 MAX_STRANGERS = 1024
 """Flows whose tokens may come before their `Welcome` does."""
 
@@ -37,12 +40,12 @@ class RequestRejected(GenerateError):
 
 
 class NoRouter(GenerateError):
-    """Nobody took the request in time."""
+    """Nobody took the request."""
 
     def __init__(self, model: str) -> None:
         super().__init__(
-            f"no router took the request for model {model!r} within {ACCEPT_WITHIN_S:g} s: "
-            "is the system running ('microserve up'), and is this the namespace it uses?"
+            f"no router took the request for model {model!r}: is the system running "
+            "('microserve up'), and is this the namespace it uses?"
         )
 
 
@@ -54,8 +57,10 @@ class Client:
         self.subjects = subjects or Subjects()
         self._mailbox = bus.inbox()
         self._subscription: Subscription | None = None
-        self._by_tag: dict[str, asyncio.Queue[Reply]] = {}
-        self._by_flow: dict[str, asyncio.Queue[Reply]] = {}
+        self._by_tag: dict[str, asyncio.Queue[_Heard]] = {}
+        self._by_flow: dict[str, asyncio.Queue[_Heard]] = {}
+        self._unheard: dict[str, str] = {}
+        """The subjects of requests that nobody has answered yet, by tag."""
         self._strangers: dict[str, list[Reply]] = defaultdict(list)
 
     async def __aenter__(self) -> Self:
@@ -83,16 +88,13 @@ class Client:
             NoRouter: nobody took it.
         """
         tag = secrets.token_hex(8)
-        queue: asyncio.Queue[Reply] = asyncio.Queue()
-        self._by_tag[tag] = queue
+        queue: asyncio.Queue[_Heard] = asyncio.Queue()
+        subject = self.subjects.generate(model)
+        self._by_tag[tag], self._unheard[tag] = queue, subject
         flow = ""
         try:
-            await self.bus.publish(
-                self.subjects.generate(model),
-                encode(replace(request, tag=tag)),
-                reply=self._mailbox,
-                headers=headers,
-            )
+            payload = encode(replace(request, tag=tag))
+            await self.bus.publish(subject, payload, reply=self._mailbox, headers=headers)
             welcome = await self._welcome(queue, model)
             flow = welcome.flow
             yield welcome
@@ -109,23 +111,29 @@ class Client:
         """Ask for the end of a flow, wherever it is; its `Done` says ``cancelled``."""
         await self.bus.publish(self.subjects.cancel(flow), b"")
 
-    async def _welcome(self, queue: asyncio.Queue[Reply], model: str) -> Welcome:
+    async def _welcome(self, queue: asyncio.Queue[_Heard], model: str) -> Welcome:
         try:
             async with asyncio.timeout(ACCEPT_WITHIN_S):
                 first = await queue.get()
         except TimeoutError:
             raise NoRouter(model) from None
+        if first is None:
+            raise NoRouter(model)
         if isinstance(first, Rejected):
             raise RequestRejected(first)
         assert isinstance(first, Welcome)
         return first
 
     def _forget(self, tag: str) -> None:
+        self._unheard.pop(tag, None)
         queue = self._by_tag.pop(tag)
         for flow in [f for f, q in self._by_flow.items() if q is queue]:
             del self._by_flow[flow]
 
     async def _on_batch(self, message: Message) -> None:
+        if message.headers.get("Status") == NO_RESPONDERS:
+            self._nobody(message.headers.get("Nats-Subject", ""))
+            return
         try:
             batch = decode(message.payload, Batch)
         except Undecodable as error:
@@ -134,8 +142,14 @@ class Client:
         for reply in batch:
             self._sort(reply)
 
+    def _nobody(self, subject: str) -> None:
+        """The broker says that nobody listens where a request went."""
+        for tag in [t for t, s in self._unheard.items() if s == subject]:
+            self._by_tag[tag].put_nowait(None)
+
     def _sort(self, reply: Reply) -> None:
         if isinstance(reply, Welcome | Rejected):
+            self._unheard.pop(reply.tag, None)
             queue = self._by_tag.get(reply.tag)
             if queue is None:
                 return
@@ -150,7 +164,7 @@ class Client:
             self._strangers[reply.flow].append(reply)
 
 
-async def _in_order(queue: asyncio.Queue[Reply]) -> AsyncIterator[Delta | Done]:
+async def _in_order(queue: asyncio.Queue[_Heard]) -> AsyncIterator[Delta | Done]:
     """Every token once, by offset; ends with the first terminal message."""
     seen = 0
     while True:

@@ -102,8 +102,7 @@ class RouterHost:
         await self._feed(event)
 
     async def _on_generate(self, message: Message) -> None:
-        if not message.reply:
-            logger.warning("a request on %s has no reply subject: ignored", message.subject)
+        if not self._may_answer(message):
             return
         box = mailbox(message.payload, message.reply)
         try:
@@ -116,6 +115,15 @@ class RouterHost:
             )
             return
         await self._feed(asked)
+
+    def _may_answer(self, message: Message) -> bool:
+        """Not to nobody; and not to a subject of ours or the broker's, where an answer would be
+        taken for a command."""
+        ours = (f"{self.core.config.subjects.namespace}.", "$")
+        if message.reply and not message.reply.startswith(ours):
+            return True
+        logger.warning("a request with the reply subject %r was ignored", message.reply)
+        return False
 
     async def _admit(self, message: Message) -> Asked:
         request = read(message.payload)
@@ -156,7 +164,7 @@ class RouterHost:
         sends = [self._deliver(e) for e in effects if isinstance(e, Send)]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ACCEPT_WITHIN_S):
-                await asyncio.gather(*sends)
+                await asyncio.gather(*sends, return_exceptions=True)
 
     async def _send(self, send: Send) -> None:
         failure = await self._deliver(send)

@@ -7,10 +7,10 @@ import random
 
 import pytest
 
-from actors.client import RequestRejected
+from actors.client import Client, NoRouter, RequestRejected
 from bus.codec import decode_public, encode_json
 from bus.interface import Message
-from bus.memory import MemoryBus
+from bus.memory import MemoryBroker, MemoryBus
 from bus.messages import Sampling
 from bus.public import Delta, Done, GenerateRequest, Rejected, Reply, Welcome
 from engine.fake import FakeRunner, fake_card
@@ -175,6 +175,28 @@ async def test_without_engines_a_request_is_refused_at_once() -> None:
     async with fleet(fake_model(), {}) as system:
         with pytest.raises(RequestRejected, match="no_engine"):
             await system.ask(GenerateRequest(prompt="x"))
+
+
+async def test_a_model_that_no_router_serves_is_refused_at_once() -> None:
+    async with MemoryBus(MemoryBroker()) as bus, Client(bus) as client:
+        with pytest.raises(NoRouter, match="microserve up"):
+            async for _ in client.generate("m", GenerateRequest(prompt="x")):
+                pass
+
+
+@pytest.mark.parametrize("reply", ["ms.engine.d0.Release", "$JS.API.STREAM.DELETE.x"])
+async def test_no_answer_is_sent_to_where_it_would_be_a_command(reply: str) -> None:
+    async with fleet(fake_model()) as system, MemoryBus(system.broker) as bus:
+        heard: list[Message] = []
+
+        async def spy(message: Message) -> None:
+            heard.append(message)
+
+        await bus.subscribe(reply, spy)
+        await bus.publish("ms.generate.fake", b'{"prompt": ""}', reply=reply)
+        await system.ask(GenerateRequest(prompt=(1, 2), max_tokens=1))
+
+        assert heard == []
 
 
 async def test_one_trace_holds_the_whole_flow() -> None:
