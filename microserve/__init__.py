@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from actors.client import Client, GenerateError, NoRouter, RequestRejected
+from actors.connect import connect
 from bus.public import ChatMessage, Delta, Done, GenerateRequest, Welcome
 
 __version__ = "0.1.0"
@@ -17,4 +18,5 @@ __all__ = [
     "NoRouter",
     "RequestRejected",
     "Welcome",
+    "connect",
 ]
