@@ -54,10 +54,10 @@ bench: dev
 format: dev
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
-	@$(BIN)/python -m orchestrations.explore --write-docs
+	@$(BIN)/python -m orchestrations --write-docs
 
 diagrams: dev
-	@$(BIN)/python -m orchestrations.explore --write-docs
+	@$(BIN)/python -m orchestrations --write-docs
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
