@@ -81,7 +81,7 @@ class Delivering:
     def _checked_wire(self, flow: Flow) -> Wire:
         if self._parts.wire is None:
             raise Refusal("not_supported", "this engine has no KV transport: it cannot send")
-        if flow.reception:
+        if flow.reception and flow.reception.is_arriving:
             raise Refusal("out_of_order", "this attempt of the flow receives here already")
         if self._parts.scheduler.num_waiting >= self._parts.config.max_waiting:
             waiting = self._parts.config.max_waiting

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
@@ -69,9 +69,10 @@ class FakeNetwork:
         self.events[engine] = deque()
         return FakeWire(self, engine)
 
-    def actions(self) -> list[Callable[[], None]]:
-        """All that could happen next on the wires; each may be called once, then ask again."""
-        possible: list[Callable[[], None]] = []
+    def actions(self) -> list[partial[None]]:
+        """All that could happen next on the wires, each a bound method with its arguments. Call one,
+        then ask again."""
+        possible: list[partial[None]] = []
         for opened in self.opened.values():
             possible += self._send_actions(opened)
         for granted in self.granted.values():
@@ -138,8 +139,8 @@ class FakeNetwork:
         reason = granted.void or "revoked"
         self.events[granted.engine].append(Fenced(*granted.key, reason=reason))
 
-    def _send_actions(self, opened: Opened) -> list[Callable[[], None]]:
-        possible: list[Callable[[], None]] = [partial(self.fail, opened)]
+    def _send_actions(self, opened: Opened) -> list[partial[None]]:
+        possible = [partial(self.fail, opened)]
         if opened.writes and not opened.aborted:
             possible.append(partial(self.land, opened))
         if opened.finished and not (opened.granted.revoked or opened.granted.void):
