@@ -86,7 +86,7 @@ def hugging_face_config(gguf: GgufFile) -> dict[str, Any]:
         "max_position_embeddings": fields.size("context_length"),
         "tie_word_embeddings": "output.weight" not in gguf.tensors,
         "rope_parameters": _rope_parameters(fields),
-        "eos_token_id": end_token_ids(gguf.metadata),
+        "eos_token_id": end_token_ids(gguf.path, gguf.metadata),
         "bos_token_id": gguf.metadata.get("tokenizer.ggml.bos_token_id"),
     }
 
@@ -166,8 +166,12 @@ def _write_weights(path: Path, gguf: GgufFile, config: Mapping[str, Any]) -> Non
     def read(name: str) -> Floats:
         source = sources[name]
         values = gguf.dequantised(source)
-        part = source.split(".")[-2]
-        return undo_permutation(values, permuted[part]) if part in permuted else values
+        num_heads = permuted.get(source.split(".")[-2])
+        if num_heads is None:
+            return values
+        if len(values) % (2 * num_heads):
+            raise BrokenModel(gguf.path, f"{source}: {len(values)} rows for {num_heads} heads")
+        return undo_permutation(values, num_heads)
 
     write_float32(path, {new: gguf.tensors[old].shape for new, old in sources.items()}, read)
 

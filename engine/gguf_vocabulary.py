@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, field
 
 from .model_errors import BrokenModel, UnsupportedModel
 
 Json: TypeAlias = dict[str, Any]
 
-UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4
-"""Token types of llama.cpp that are not ordinary text."""
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
+"""Token types of llama.cpp; the others are byte and unused tokens."""
 
 WORDS_OF_LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -67,22 +68,33 @@ _SPLITTINGS = {
 }
 
 
+def _key(name: str, default: Any = None) -> Any:
+    return field(name=f"tokenizer.{name}", default=default)
+
+
 class _Vocabulary(Struct, frozen=True):
-    """The tokenizer fields of the metadata, checked for being there."""
+    """The fields of the metadata that are about tokens."""
 
-    tokens: list[str]
-    types: list[int]
-    metadata: Mapping[str, Any]
+    kind: str | None = _key("ggml.model")
+    splitting: str = _key("ggml.pre", "gpt-2")
+    tokens: list[str] = _key("ggml.tokens", ())
+    types: list[int] | None = _key("ggml.token_type")
+    scores: list[float] | None = _key("ggml.scores")
+    merges: list[str] = _key("ggml.merges", ())
+    bos: int | None = _key("ggml.bos_token_id")
+    eos: int | None = _key("ggml.eos_token_id")
+    eot: int | None = _key("ggml.eot_token_id")
+    eom: int | None = _key("ggml.eom_token_id")
+    unknown: int | None = _key("ggml.unknown_token_id")
+    padding: int | None = _key("ggml.padding_token_id")
+    adds_bos: bool | None = _key("ggml.add_bos_token")
+    adds_space: bool = _key("ggml.add_space_prefix", default=True)
+    chat_template: str | None = _key("chat_template")
 
-    def token(self, role: str) -> str | None:
-        """The token in a role such as ``bos`` or ``eos``; None where there is none."""
-        index = self.metadata.get(f"tokenizer.ggml.{role}_token_id")
-        if isinstance(index, int) and 0 <= index < len(self.tokens):
-            return self.tokens[index]
-        return None
-
-    def flag(self, name: str, *, default: bool) -> bool:
-        return bool(self.metadata.get(f"tokenizer.ggml.{name}", default))
+    def token(self, index: int | None) -> str | None:
+        if index is None or not 0 <= index < len(self.tokens):
+            return None
+        return self.tokens[index]
 
 
 def tokenizer_json(path: Path, metadata: Mapping[str, Any]) -> Json:
@@ -93,7 +105,7 @@ def tokenizer_json(path: Path, metadata: Mapping[str, Any]) -> Json:
         UnsupportedModel: it is of a kind that is not known here.
     """
     vocabulary = _vocabulary(path, metadata)
-    match metadata.get("tokenizer.ggml.model"):
+    match vocabulary.kind:
         case "gpt2":
             return _byte_level_bpe(path, vocabulary)
         case "llama":
@@ -106,47 +118,50 @@ def tokenizer_config(path: Path, metadata: Mapping[str, Any]) -> Json:
     """The contents of tokenizer_config.json: the named tokens and the chat template."""
     vocabulary = _vocabulary(path, metadata)
     return {
-        "bos_token": vocabulary.token("bos"),
-        "eos_token": vocabulary.token("eos"),
-        "unk_token": vocabulary.token("unknown"),
-        "pad_token": vocabulary.token("padding"),
-        "chat_template": metadata.get("tokenizer.chat_template"),
+        "bos_token": vocabulary.token(vocabulary.bos),
+        "eos_token": vocabulary.token(vocabulary.eos),
+        "unk_token": vocabulary.token(vocabulary.unknown),
+        "pad_token": vocabulary.token(vocabulary.padding),
+        "chat_template": vocabulary.chat_template,
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
     }
 
 
-def end_token_ids(metadata: Mapping[str, Any]) -> list[int]:
+def end_token_ids(path: Path, metadata: Mapping[str, Any]) -> list[int]:
     """Every token that ends a text or a turn, as the file says."""
-    named = (metadata.get(f"tokenizer.ggml.{role}_token_id") for role in ("eos", "eot", "eom"))
-    return sorted({index for index in named if isinstance(index, int)})
+    vocabulary = _vocabulary(path, metadata)
+    named = (vocabulary.eos, vocabulary.eot, vocabulary.eom)
+    return sorted({index for index in named if index is not None})
 
 
 def _vocabulary(path: Path, metadata: Mapping[str, Any]) -> _Vocabulary:
-    tokens = metadata.get("tokenizer.ggml.tokens")
-    if not tokens:
+    try:
+        vocabulary = msgspec.convert(dict(metadata), _Vocabulary)
+    except msgspec.ValidationError as error:
+        raise BrokenModel(path, f"the vocabulary is damaged: {error}") from error
+    num_tokens = len(vocabulary.tokens)
+    if not num_tokens:
         raise BrokenModel(path, "has no vocabulary (tokenizer.ggml.tokens)")
-    types = metadata.get("tokenizer.ggml.token_type") or [1] * len(tokens)
-    if len(types) != len(tokens):
-        raise BrokenModel(path, f"has {len(types)} token types for {len(tokens)} tokens")
-    return _Vocabulary(tokens, types, metadata)
+    for name, values in (("types", vocabulary.types), ("scores", vocabulary.scores)):
+        if values is not None and len(values) != num_tokens:
+            raise BrokenModel(path, f"has {len(values)} {name} for {num_tokens} tokens")
+    return vocabulary
 
 
 def _byte_level_bpe(path: Path, vocabulary: _Vocabulary) -> Json:
-    name = vocabulary.metadata.get("tokenizer.ggml.pre", "gpt-2")
-    if name not in _SPLITTINGS:
-        raise UnsupportedModel("GGUF pre-tokenizer", name, _SPLITTINGS)
-    splitting = _SPLITTINGS[name]
-    merges = [pair.split(" ") for pair in vocabulary.metadata.get("tokenizer.ggml.merges", ())]
+    splitting = _SPLITTINGS.get(vocabulary.splitting)
+    if splitting is None:
+        raise UnsupportedModel("GGUF pre-tokenizer", vocabulary.splitting, _SPLITTINGS)
+    merges = [pair.split(" ") for pair in vocabulary.merges]
     if any(len(pair) != 2 for pair in merges):
         raise BrokenModel(path, "a merge in tokenizer.ggml.merges is not two tokens")
-    adds_bos = vocabulary.flag("add_bos_token", default=splitting.adds_bos)
     return {
         "version": "1.0",
         "added_tokens": list(_added_tokens(vocabulary)),
         "normalizer": splitting.normalizer,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": list(splitting.steps)},
-        "post_processor": _begin_with_bos(vocabulary) if adds_bos else None,
+        "post_processor": _begin_with_bos(vocabulary, default=splitting.adds_bos),
         "decoder": _byte_level(use_regex=True),
         "model": {
             **_bpe(vocabulary, merges),
@@ -156,12 +171,10 @@ def _byte_level_bpe(path: Path, vocabulary: _Vocabulary) -> Json:
 
 
 def _sentencepiece(path: Path, vocabulary: _Vocabulary) -> Json:
-    scores = vocabulary.metadata.get("tokenizer.ggml.scores", ())
-    if len(scores) != len(vocabulary.tokens):
-        raise BrokenModel(path, f"has {len(scores)} scores for {len(vocabulary.tokens)} tokens")
-    space = vocabulary.flag("add_space_prefix", default=True)
-    adds_bos = vocabulary.flag("add_bos_token", default=True)
-    merges = _merges_by_score(vocabulary.tokens, scores)
+    if vocabulary.scores is None:
+        raise BrokenModel(path, "has no scores for its tokens (tokenizer.ggml.scores)")
+    merges = _merges_by_score(vocabulary.tokens, vocabulary.scores)
+    space = vocabulary.adds_space
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     prepend = [{"type": "Prepend", "prepend": "▁"}] if space else []
     strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if space else []
@@ -170,7 +183,7 @@ def _sentencepiece(path: Path, vocabulary: _Vocabulary) -> Json:
         "added_tokens": list(_added_tokens(vocabulary)),
         "normalizer": {"type": "Sequence", "normalizers": [*prepend, replace]},
         "pre_tokenizer": None,
-        "post_processor": _begin_with_bos(vocabulary) if adds_bos else None,
+        "post_processor": _begin_with_bos(vocabulary, default=True),
         "decoder": {
             "type": "Sequence",
             "decoders": [
@@ -182,7 +195,7 @@ def _sentencepiece(path: Path, vocabulary: _Vocabulary) -> Json:
         },
         "model": {
             **_bpe(vocabulary, merges),
-            "unk_token": vocabulary.token("unknown") or "<unk>",
+            "unk_token": vocabulary.token(vocabulary.unknown) or "<unk>",
             "fuse_unk": True,
             "byte_fallback": True,
         },
@@ -211,7 +224,8 @@ def _merges_by_score(tokens: list[str], scores: list[float]) -> list[list[str]]:
 
 
 def _added_tokens(vocabulary: _Vocabulary) -> Iterator[Json]:
-    for index, (token, kind) in enumerate(zip(vocabulary.tokens, vocabulary.types, strict=True)):
+    types = vocabulary.types or [NORMAL] * len(vocabulary.tokens)
+    for index, (token, kind) in enumerate(zip(vocabulary.tokens, types, strict=True)):
         if kind in (UNKNOWN, CONTROL, USER_DEFINED):
             yield {
                 "id": index,
@@ -224,19 +238,17 @@ def _added_tokens(vocabulary: _Vocabulary) -> Iterator[Json]:
             }
 
 
-def _begin_with_bos(vocabulary: _Vocabulary) -> Json | None:
-    bos = vocabulary.token("bos")
-    if bos is None:
+def _begin_with_bos(vocabulary: _Vocabulary, *, default: bool) -> Json | None:
+    """The post-processor, where the file or else this kind of vocabulary wants one."""
+    wanted = default if vocabulary.adds_bos is None else vocabulary.adds_bos
+    bos = vocabulary.token(vocabulary.bos)
+    if not wanted or bos is None:
         return None
     first = {"SpecialToken": {"id": bos, "type_id": 0}}
-    index = vocabulary.tokens.index(bos)
+    one, two = ({"Sequence": {"id": name, "type_id": index}} for index, name in enumerate("AB"))
     return {
         "type": "TemplateProcessing",
-        "single": [first, {"Sequence": {"id": "A", "type_id": 0}}],
-        "pair": [
-            first,
-            {"Sequence": {"id": "A", "type_id": 0}},
-            {"Sequence": {"id": "B", "type_id": 1}},
-        ],
-        "special_tokens": {bos: {"id": bos, "ids": [index], "tokens": [bos]}},
+        "single": [first, one],
+        "pair": [first, one, two],
+        "special_tokens": {bos: {"id": bos, "ids": [vocabulary.bos], "tokens": [bos]}},
     }

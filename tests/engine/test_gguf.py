@@ -1,0 +1,302 @@
+"""Reading GGUF files: every type of weight, every family, and files that are damaged."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+
+import gguf
+import msgspec
+import numpy as np
+import pytest
+import tokenizers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from engine.gguf_checkpoint import convert, hugging_face_config
+from engine.gguf_file import GgufFile
+from engine.gguf_vocabulary import tokenizer_json
+from engine.model_config import FactorRope, LinearRope, ModelConfig, read_config
+from engine.model_errors import BrokenModel, ModelError, UnsupportedModel
+from engine.model_files import ModelFiles
+
+from .checkpoints import tiny_checkpoint, tiny_gguf
+from .vocabularies import LETTERS, PIECES, sentencepiece_metadata, sentencepiece_tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module")
+def file(folder: Path) -> Path:
+    return tiny_gguf(folder, folder / "tiny.gguf")
+
+
+def converted(source: Path, target: Path) -> Path:
+    target.mkdir()
+    convert(source, target)
+    return target
+
+
+@pytest.mark.parametrize("family", ["llama", "llama-bias", "qwen2", "qwen3"])
+def test_a_converted_file_holds_the_weights_it_was_made_of(family: str, tmp_path: Path) -> None:
+    original = tiny_checkpoint(tmp_path / "original", family)
+    if family == "llama-bias":
+        without_feed_forward_biases(original)
+
+    result = converted(tiny_gguf(original, tmp_path / "model.gguf"), tmp_path / "converted")
+
+    wanted = load_file(original / "model.safetensors")
+    given = load_file(result / "model.safetensors")
+    assert given.keys() == wanted.keys()
+    assert all(np.array_equal(given[name], wanted[name]) for name in wanted)
+    assert read_config(result / "config.json") == close_to(read_config(original / "config.json"))
+
+
+def without_feed_forward_biases(folder: Path) -> None:
+    """GGUF files of Llama have none."""
+    tensors = load_file(folder / "model.safetensors")
+    left = {name: value for name, value in tensors.items() if "mlp" not in name or "weight" in name}
+    save_file(left, folder / "model.safetensors")
+
+
+def close_to(config: ModelConfig) -> ModelConfig:
+    """GGUF keeps the epsilon in float32."""
+    return msgspec.structs.replace(config, norm_epsilon=float(np.float32(config.norm_epsilon)))
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_1"])
+def test_weights_of_other_types_are_dequantised(kind: str, folder: Path, tmp_path: Path) -> None:
+    result = converted(tiny_gguf(folder, tmp_path / "model.gguf", kind), tmp_path / "converted")
+
+    # Down projections are not permuted, so they can be quantised here as they are.
+    name = "model.layers.1.mlp.down_proj.weight"
+    number = gguf.GGMLQuantizationType[kind]
+    original = load_file(folder / "model.safetensors")[name]
+    wanted = gguf.dequantize(gguf.quantize(original, number), number)
+    assert np.array_equal(load_file(result / "model.safetensors")[name], wanted)
+    assert not np.array_equal(wanted, original)
+
+
+def test_the_same_file_always_gives_the_same_bytes(file: Path, tmp_path: Path) -> None:
+    one, two = converted(file, tmp_path / "one"), converted(file, tmp_path / "two")
+
+    for path in one.iterdir():
+        assert path.read_bytes() == (two / path.name).read_bytes()
+
+
+def test_the_vocabulary_survives(folder: Path, file: Path, tmp_path: Path) -> None:
+    result = converted(file, tmp_path / "converted")
+    before = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    after = tokenizers.Tokenizer.from_file(str(result / "tokenizer.json"))
+
+    for text in ["the engine counts 123 pages", "風 🌊<|im_end|>x", ""]:
+        assert after.encode(text).ids == before.encode(text).ids
+    settings = json.loads((result / "tokenizer_config.json").read_text())
+    assert settings["eos_token"] == "<|im_end|>"
+    assert "im_start" in settings["chat_template"]
+
+
+# --- damaged and foreign files ------------------------------------------------------------------
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(share=st.floats(0.0, 0.9999))
+def test_a_truncated_file_is_broken_wherever_it_ends(
+    share: float, file: Path, tmp_path: Path
+) -> None:
+    data = file.read_bytes()
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(data[: int(len(data) * share)])
+    target = tmp_path / "converted"
+    target.mkdir(exist_ok=True)
+
+    with pytest.raises(BrokenModel):
+        convert(cut, target)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(place=st.integers(0, 12_000), value=st.integers(0, 255))
+def test_damage_never_raises_anything_but_a_model_error(
+    place: int, value: int, file: Path, tmp_path: Path
+) -> None:
+    data = bytearray(file.read_bytes())
+    data[place] = value
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(data)
+
+    target = tmp_path / "converted"
+    target.mkdir(exist_ok=True)
+
+    with suppress(ModelError):
+        convert(damaged, target)
+        ModelFiles("damaged", target).tokenizer()
+
+
+@pytest.mark.parametrize(
+    "contents", [b"", b"GGU", b"not a model at all", b"GGUF\x01\0\0\0" + bytes(40)]
+)
+def test_other_files_are_refused(contents: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "other.gguf"
+    path.write_bytes(contents)
+
+    with pytest.raises(ModelError):
+        GgufFile(path)
+
+
+class Edited(GgufFile):
+    """A file with some of its metadata changed."""
+
+    def __init__(self, path: Path, **changes: object) -> None:
+        super().__init__(path)
+        renamed = {name.replace("__", "."): value for name, value in changes.items()}
+        self.metadata = {**self.metadata, **renamed}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"general__architecture": "gemma3"}, "'gemma3'.*llama, qwen2, qwen3"),
+        ({"llama__expert_count": 8}, "expert_count 8"),
+        ({"llama__rope__dimension_count": 8}, "dimension_count 8.*supported: 16"),
+        ({"llama__attention__sliding_window": 512}, "sliding_window 512"),
+        ({"llama__rope__scaling__type": "yarn"}, "'yarn'.*none, linear"),
+        ({"llama__attention__head_count": [4, 2]}, "one whole number for all layers"),
+        ({"llama__block_count": 0}, "block_count 0"),
+    ],
+)
+def test_networks_that_are_not_computed_are_refused_by_name(
+    changes: dict[str, object], message: str, file: Path
+) -> None:
+    with pytest.raises(UnsupportedModel, match=message):
+        hugging_face_config(Edited(file, **changes))
+
+
+def test_a_missing_size_is_named(file: Path) -> None:
+    with pytest.raises(BrokenModel, match=r"llama\.feed_forward_length is missing"):
+        hugging_face_config(Edited(file, llama__feed_forward_length=None))
+
+
+def config_of(gguf_file: GgufFile, tmp_path: Path) -> object:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(hugging_face_config(gguf_file)))
+    return read_config(path).rope_scaling
+
+
+def test_linear_rope_scaling_is_read(file: Path, tmp_path: Path) -> None:
+    changes = {"llama__rope__scaling__type": "linear", "llama__rope__scaling__factor": 2.5}
+
+    assert config_of(Edited(file, **changes), tmp_path) == LinearRope(2.5)
+
+
+def test_the_rope_factors_of_llama_3_are_read(file: Path, tmp_path: Path) -> None:
+    factors = np.linspace(1, 8, 8, dtype=np.float32)
+
+    class WithFactors(GgufFile):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            self.tensors = {**self.tensors, "rope_freqs.weight": self.tensors["output_norm.weight"]}
+
+        def dequantised(self, name: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+            assert name == "rope_freqs.weight"
+            return factors
+
+    assert config_of(WithFactors(file), tmp_path) == FactorRope(tuple(factors.tolist()))
+
+
+def test_an_unknown_tensor_is_refused_by_name(file: Path, tmp_path: Path) -> None:
+    data = file.read_bytes().replace(b"blk.0.ffn_norm.weight", b"blk.0.ffn_what.weight")
+    other = tmp_path / "other.gguf"
+    other.write_bytes(data)
+
+    with pytest.raises(UnsupportedModel, match=r"'blk\.0\.ffn_what\.weight'"):
+        converted(other, tmp_path / "converted")
+
+
+# --- vocabularies -------------------------------------------------------------------------------
+
+
+@given(st.text(alphabet=" the foxinrñT." + "日", max_size=30))
+def test_merges_made_from_scores_split_text_as_sentencepiece_does(text: str) -> None:
+    tokenizer = sentencepiece_tokenizer()
+
+    assert tokenizer.encode(text).tokens == joined_by_score(text)
+
+
+def joined_by_score(text: str) -> list[str]:
+    """SentencePiece's BPE: join the neighbours with the best-scored joint, leftmost first."""
+    scores = PIECES | {letter: -20.0 - index for index, letter in enumerate(LETTERS)}
+    symbols = list("▁" + text.replace(" ", "▁")) if text else []
+    while True:
+        joints = [
+            (-scores[left + right], at)
+            for at, (left, right) in enumerate(pairwise(symbols))
+            if left + right in scores
+        ]
+        if not joints:
+            break
+        _, at = min(joints)
+        symbols[at : at + 2] = [symbols[at] + symbols[at + 1]]
+    spelled = [[s] if s in scores else [f"<0x{byte:02X}>" for byte in s.encode()] for s in symbols]
+    return [token for tokens in spelled for token in tokens]
+
+
+def test_the_beginning_of_a_text_is_marked_where_the_file_says_so() -> None:
+    marked = sentencepiece_tokenizer(add_bos_token=True).encode("the fox")
+    plain = sentencepiece_tokenizer(add_space_prefix=False).encode("the fox")
+
+    assert marked.tokens == ["<s>", "▁the", "▁fox"]
+    assert plain.tokens == ["t", "he", "▁fox"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"model": "bert"}, UnsupportedModel),
+        ({"model": "gpt2", "pre": "tekken"}, UnsupportedModel),
+        ({"tokens": []}, BrokenModel),
+        ({"scores": [1.0]}, BrokenModel),
+        ({"token_type": [1]}, BrokenModel),
+        ({"model": "gpt2", "pre": "gpt-2", "merges": ["a b c"]}, BrokenModel),
+    ],
+)
+def test_vocabularies_that_cannot_be_used_are_refused(
+    change: dict[str, object], error: type[ModelError]
+) -> None:
+    changes = {f"tokenizer.ggml.{name}": value for name, value in change.items()}
+
+    with pytest.raises(ModelError) as raised:
+        tokenizer_json(Path("v.gguf"), sentencepiece_metadata() | changes)
+
+    assert raised.type is error
+
+
+@pytest.mark.parametrize(
+    ("pre", "text", "words"),
+    [
+        ("gpt-2", "it's 1234 x", ["it", "'s", "Ġ1234", "Ġx"]),
+        ("smollm", "it's 1234 x", ["it", "'s", "Ġ", "1", "2", "3", "4", "Ġx"]),
+        ("llama-bpe", "IT'S 12345", ["IT", "'S", "Ġ", "123", "45"]),
+        ("qwen2", "IT'S 123", ["IT", "'S", "Ġ", "1", "2", "3"]),
+    ],
+)
+def test_each_pre_tokenizer_splits_words_its_own_way(pre: str, text: str, words: list[str]) -> None:
+    metadata = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": pre,
+        "tokenizer.ggml.tokens": ["a", "b"],
+    }
+    contents = json.dumps(tokenizer_json(Path("v.gguf"), metadata))
+    splitter = tokenizers.Tokenizer.from_str(contents).pre_tokenizer
+
+    assert splitter is not None
+    assert [word for word, _ in splitter.pre_tokenize_str(text)] == words
