@@ -25,7 +25,7 @@ from .interface import (
     RequestTimedOut,
     Service,
 )
-from .nats_subscription import NatsSubscription, received
+from .nats_subscription import NatsSubscription
 from .stage import Stage
 from .sturdy import SturdyClient
 from .watch import Watch
@@ -34,6 +34,7 @@ __all__ = ["CannotConnect", "NatsBus", "NatsConfig"]
 
 logger = logging.getLogger("microserve.bus")
 
+NO_RESPONDERS: Final = "503"
 HIGH_WATER_BYTES: Final = 1 << 20
 """Unwritten bytes from which on a publisher waits for the network."""
 UNREACHABLE_BYTES: Final = 1 << 30
@@ -138,17 +139,14 @@ class NatsBus:
             await self._make_room(len(payload))
         check_size(subject, payload, headers, self._client.max_payload)
         try:
-            return received(
-                await self._client.request(
-                    subject, payload, timeout_s, headers=dict(headers) if headers else None
-                )
-            )
-        except errors.NoRespondersError:
-            raise NoResponders(subject) from None
-        except errors.TimeoutError:
+            reply = await self._client.ask(subject, payload, headers, timeout_s)
+        except TimeoutError:
             raise RequestTimedOut(subject, timeout_s) from None
         except errors.Error as error:
             raise Disconnected(str(error)) from None
+        if reply.headers.get("Status") == NO_RESPONDERS and not reply.payload:
+            raise NoResponders(subject)
+        return reply
 
     async def subscribe(
         self, subject: str, handler: Handler, *, queue: str = "", max_pending: int = 65_536
@@ -258,6 +256,7 @@ class NatsBus:
             user_credentials=config.credentials_file or None,
             skip_subject_validation=True,  # `checks` is stricter
         )
+        await self._client.expect_replies()
         await watch.on_connected()
 
     async def _drain(self) -> None:

@@ -10,15 +10,50 @@ from typing import Final
 
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
 
+from .interface import Headers, Message
 from .matching import compiled
+from .replies import Replies
 
 HANDLER_PATIENCE_S: Final = 1.0
 """How long a cancelled handler may take to end before it is left behind."""
+UNSENT_BYTES: Final = 1 << 16
+"""What the transport may hold before writing waits for it: where asyncio says "pause", too."""
 
 
 class SturdyClient(Client):
-    """A client that survives malformed messages and cancelled pings."""
+    """A client that survives malformed messages and cancelled pings, and makes few detours."""
+
+    _replies: Replies
+    _replies_sid = 0
+    _is_write_due = False
+
+    async def expect_replies(self) -> None:
+        """Once, after `connect` and before `ask`."""
+        self._replies = Replies(self.new_inbox())
+        subscription = await self.subscribe(self._replies.pattern, cb=_ignore)
+        self._replies_sid = subscription._id
+
+    async def ask(
+        self, subject: str, payload: bytes, headers: Headers | None, timeout_s: float
+    ) -> Message:
+        """Publish, and return the first reply, be it "no responders".
+
+        `request` sends every reply through a queue and a task and wraps every wait in another
+        timer's machinery: half of what a request costs.
+
+        Raises:
+            TimeoutError: there was none within ``timeout_s``.
+        """
+        reply_subject, reply = self._replies.expect()
+        alarm = asyncio.get_running_loop().call_later(timeout_s, _time_out, reply)
+        try:
+            await self.publish(subject, payload, reply_subject, dict(headers) if headers else None)
+            return await reply
+        finally:
+            alarm.cancel()
+            self._replies.forget(reply_subject)
 
     async def written(self) -> None:
         """Returns when everything published before is with the operating system.
@@ -65,6 +100,49 @@ class SturdyClient(Client):
         if task is not None and task is not asyncio.current_task():
             await asyncio.wait([task], timeout=HANDLER_PATIENCE_S)
 
+    async def _flush_pending(self, force_flush: bool = False) -> None:
+        """Have the next turn of the loop write what this one published, in one packet.
+
+        nats-py wakes a task of its own for that, through a queue of futures. It is still left to
+        wait where the network does not keep up.
+        """
+        if force_flush or self._idle_writer() is None:
+            await super()._flush_pending(force_flush)
+        elif not self._is_write_due:
+            self._is_write_due = True
+            asyncio.get_running_loop().call_soon(self._write_pending)
+
+    def _write_pending(self) -> None:
+        self._is_write_due = False
+        writer = self._idle_writer()
+        if writer is None:
+            self._wake_flusher()
+            return
+        writer.writelines(self._pending)
+        self._pending = []
+        self._pending_data_size = 0
+
+    def _wake_flusher(self) -> None:
+        if self._flush_queue is not None and self._flush_queue.empty():
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+
+    def _idle_writer(self) -> asyncio.WriteTransport | None:
+        """The transport, where it is there and takes more at once."""
+        if not self.is_connected or not isinstance(self._transport, TcpTransport):
+            return None
+        assert self._transport._io_writer is not None
+        writer = self._transport._io_writer.transport
+        fits = writer.get_write_buffer_size() < UNSENT_BYTES and not writer.is_closing()
+        return writer if fits else None
+
+    async def close(self) -> None:
+        """What waits for a connection is lost now: nats-py would write it to the one that broke,
+        and leave everything else open when that fails."""
+        if not self.is_connected:
+            self._pending = []
+            self._pending_data_size = 0
+        await super().close()
+
     async def _process_pong(self) -> None:
         """A ping whose sender was cancelled would raise here and end the reading loop for good."""
         if self._pongs and self._pongs[0].done():
@@ -77,10 +155,24 @@ class SturdyClient(Client):
         """The broker passes on subjects and header blocks that nobody can decode; nats-py's reading
         loop ends at the first one, and the connection is deaf until its pings time out."""
         try:
+            if sid == self._replies_sid:
+                await self._process_reply(subject, reply, data, headers)
+                return
             self._check_addressee(sid, subject)
             await super()._process_msg(sid, subject, reply, data, headers)
         except (ValueError, IndexError) as error:
             await self._error_cb(error)
+
+    async def _process_reply(
+        self, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        """Straight to whoever waits for it."""
+        self.stats["in_msgs"] += 1
+        self.stats["in_bytes"] += len(data)
+        if self._replies.is_awaited(subject):
+            told = await self._process_headers(headers) if headers else None
+            message = Message(subject.decode(), data, reply.decode(), told or {})
+            self._replies.arrived(subject, message)
 
     def _check_addressee(self, sid: int, subject: bytes) -> None:
         """nats-py's parser ends a subject at a form feed, where the broker does not: so a publisher
@@ -88,3 +180,12 @@ class SturdyClient(Client):
         subscription = self._subs.get(sid)
         if subscription is not None and not compiled(subscription._subject).fullmatch(subject):
             raise ValueError(f"{subject!r} is not for the subscription to {subscription._subject}")
+
+
+def _time_out(reply: asyncio.Future[Message]) -> None:
+    if not reply.done():
+        reply.set_exception(TimeoutError())
+
+
+async def _ignore(_: object) -> None:
+    """Replies are taken before they get here."""

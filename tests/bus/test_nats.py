@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bus.interface import Disconnected, NoResponders
+from bus.interface import Disconnected, NoResponders, RequestTimedOut
 from bus.nats import CannotConnect, NatsBus, NatsConfig
 from bus.server import EmbeddedServer
 
@@ -174,6 +174,13 @@ async def test_a_bus_can_be_left_while_the_broker_is_away() -> None:
         await reach(lambda: not bus.statistics().connected)
 
 
+async def test_a_bus_can_be_left_with_messages_that_wait_for_the_broker() -> None:
+    async with EmbeddedServer() as server, asyncio.timeout(5), NatsBus(server.url) as bus:
+        server.kill()
+        await reach(lambda: not bus.statistics().connected)
+        await bus.publish("a", b"x")
+
+
 async def test_a_bus_can_be_left_while_the_broker_hangs() -> None:
     config = NatsConfig(drain_timeout_s=0.05)
     async with EmbeddedServer() as server:
@@ -241,7 +248,7 @@ async def test_nobody_can_choose_which_of_our_subscriptions_hears_him(
         await bus.subscribe(f"{root}.public.*", public)
         await bus.subscribe(f"{root}.private", private)
 
-        await asyncio.to_thread(raw.say, b"PUB %s.public.x\x0c2 1\r\nx\r\n" % root.encode())
+        await asyncio.to_thread(raw.say, b"PUB %s.public.x\x0c3 1\r\nx\r\n" % root.encode())
         await reach(lambda: bus.statistics().errors == 1)
 
         assert public.heard == private.heard == []
@@ -254,3 +261,55 @@ async def test_a_malformed_message_is_counted(nats_url: str, root: str, raw: Raw
         await asyncio.to_thread(raw.say, b"PUB %s.\xff 1\r\nx\r\n" % root.encode())
 
         await reach(lambda: bus.statistics().errors == 1)
+
+
+# --- what goes out ------------------------------------------------------------------------------
+
+
+async def test_what_one_turn_publishes_leaves_in_order_in_the_next(
+    nats_url: str, root: str
+) -> None:
+    listener = Listener()
+    async with NatsBus(nats_url) as bus, NatsBus(nats_url) as other:
+        await other.subscribe(root, listener)
+        for number in range(10):
+            await bus.publish(root, b"%d" % number)
+
+        await listener.wait_for(10)
+
+        assert listener.payloads == [b"%d" % number for number in range(10)]
+
+
+async def test_a_publisher_waits_for_a_network_that_does_not_keep_up() -> None:
+    listener = Listener()
+    async with EmbeddedServer() as server, NatsBus(server.url) as bus, NatsBus(server.url) as other:
+        await other.subscribe("a", listener)
+        os.kill(server.pid, signal.SIGSTOP)
+        publishing = asyncio.ensure_future(_publish_many(bus, 64, 1 << 20))
+        done, _ = await asyncio.wait([publishing], timeout=0.1)
+
+        os.kill(server.pid, signal.SIGCONT)
+        await asyncio.wait_for(publishing, 20)
+
+        assert not done
+        await listener.wait_for(64)
+        assert [p[0] for p in listener.payloads] == list(range(64))
+
+
+async def _publish_many(bus: NatsBus, count: int, num_bytes: int) -> None:
+    for number in range(count):
+        await bus.publish("a", bytes([number]) * num_bytes)
+
+
+async def test_a_reply_that_comes_too_late_harms_nobody(nats_url: str, root: str) -> None:
+    asked = Listener()
+    async with NatsBus(nats_url) as bus, NatsBus(nats_url) as other:
+        await other.subscribe(root, asked)
+        with pytest.raises(RequestTimedOut):
+            await bus.request(root, b"", timeout_s=0.01)
+
+        await other.publish(asked.heard[0].reply, b"late")
+        await other.subscribe(f"{root}.alive", Echo(other))
+
+        reply = await bus.request(f"{root}.alive", b"in time", timeout_s=5)
+        assert reply.payload == b"in time"
