@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from bus.fleet import Role
 from bus.server import EmbeddedServer
+from engine.model_files import open_model
 
 from .settings import Settings
 
@@ -177,10 +178,16 @@ async def local_fleet(
 ) -> AsyncIterator[LocalFleet]:
     """A fleet for as long as the block lasts; ``say`` hears how the start goes.
 
+    The model is opened here first, so that what is wrong with it is told once, and so that it is
+    converted once.
+
     Raises:
+        ModelError: there is no such model, or it is of a kind that is not computed here.
         ChildFailed: a process ended before it was ready.
     """
     async with AsyncExitStack() as stack:
+        say("opening the model (a GGUF file is converted the first time)")
+        await asyncio.to_thread(open_model, options.model, cache_dir=settings.cache_dir)
         say("starting the broker" if not url else "using the broker that was given")
         at = await stack.enter_async_context(broker(settings, url))
         children = await stack.enter_async_context(Children(_environment(settings, at)))
