@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from bus.messages import (
     Commit,
@@ -325,3 +326,52 @@ def test_events_of_transfers_that_nobody_knows_are_ignored() -> None:
     assert b.event(Arrived("f", 1, 100)) == []
     assert b.event(Fenced("f", 1, "late")) == []
     b.assert_empty()
+
+
+def test_a_flow_that_is_being_released_begins_nothing_more() -> None:
+    network, _, b = pair()
+    b.prepare("f", PROMPT)
+    b.order("f", Release("b"))
+
+    assert reason(b.start("f", PROMPT)) == "stale_attempt"
+
+    network.settle()
+    assert events(b.hear()) == [Released()]
+    b.assert_empty()
+
+
+def test_a_context_for_an_answer_that_was_over_is_not_waited_for() -> None:
+    network, _, b = pair()
+    answer = b.runner.continuation(PROMPT, 2)
+    prompt = [*PROMPT, *answer]
+    b.prepare("f", prompt)
+
+    outcomes = b.order("f", replace(b.generate(prompt, max_tokens=2), offset=2))
+
+    assert done(outcomes).reason == "length"
+    network.settle()
+    assert b.hear() == []
+    b.assert_empty()
+
+
+@pytest.mark.parametrize("before", ["StartGenerate", "RemoteSend"])
+def test_preparing_after_another_command_of_its_attempt_is_out_of_order(before: str) -> None:
+    _, a, b = pair()
+    if before == "StartGenerate":
+        b.start("f", PROMPT)
+    else:
+        b.order("f", b.send(a.prepare("f", PROMPT), PROMPT))
+
+    assert reason(b.order("f", PrepRecv("b", Tokens(PROMPT)))) == "out_of_order"
+
+
+def test_a_context_that_was_wholly_cached_gives_way_like_a_received_one() -> None:
+    b = Rig(FakeNetwork(), "b", fake_card(num_pages=8))
+    b.start("warm", range(17), max_tokens=1)
+    b.run()
+    assert b.prepare("f", range(17), end=16) == Prepared(b"", 16)
+
+    b.start("g", range(100, 129), max_tokens=1)
+
+    assert len(tokens(b.run(), "g")) == 1
+    assert b.statistics.forgone_contexts == 1

@@ -207,3 +207,28 @@ def test_a_context_keeps_the_place_of_its_preparation_in_the_queue() -> None:
     outcomes = b.run()
 
     assert [outcome.flow for outcome in deltas(outcomes)] == ["f", "g"]
+
+
+def test_a_decoding_row_takes_one_token_of_the_batch_and_leaves_the_rest_to_prompts() -> None:
+    rig = Rig(config=small(max_batch_tokens=8, prefill_chunk=8, max_running=4))
+    for flow in "fg":
+        rig.start(flow, [1, 2, 3], max_tokens=9)
+    rig.step()
+    seen = batches(rig)
+
+    rig.start("h", range(100, 115), max_tokens=1)
+    rig.run()
+
+    assert seen[:3] == [[1, 1, 6], [1, 1, 6], [1, 1, 3]]
+
+
+def test_a_prompt_goes_on_in_the_next_batch_with_all_that_decoding_leaves() -> None:
+    rig = Rig(config=small(max_batch_tokens=8, prefill_chunk=8, max_running=4))
+    rig.start("f", [1, 2, 3], max_tokens=9)
+    rig.step()
+    seen = batches(rig)
+
+    rig.start("g", range(100, 117), max_tokens=1)
+    rig.run()
+
+    assert seen[:3] == [[1, 7], [1, 7], [1, 3]]
