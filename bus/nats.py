@@ -7,7 +7,6 @@ import logging
 from types import TracebackType
 from typing import Final, Self
 
-from nats import errors
 from nats.aio.subscription import Subscription as Native
 from nats.nuid import NUID
 
@@ -124,10 +123,7 @@ class NatsBus:
         if not self._has_room():
             await self._make_room(len(payload))
         check_size(subject, payload, headers, self._client.max_payload)
-        try:
-            await self._client.publish(subject, payload, reply, dict(headers) if headers else None)
-        except errors.Error as error:
-            raise Disconnected(str(error)) from None
+        self._client.send(subject, payload, reply, headers)
         if not self._client.stats["out_msgs"] % YIELD_EVERY:
             await asyncio.sleep(0)
 
@@ -142,8 +138,6 @@ class NatsBus:
             reply = await self._client.ask(subject, payload, headers, timeout_s)
         except TimeoutError:
             raise RequestTimedOut(subject, timeout_s) from None
-        except errors.Error as error:
-            raise Disconnected(str(error)) from None
         if reply.headers.get("Status") == NO_RESPONDERS and not reply.payload:
             raise NoResponders(subject)
         return reply
