@@ -73,10 +73,11 @@ def keep_top_p(logits: Tensor, mass: float) -> Tensor:
         return logits
     probabilities = logits.softmax(0)
     for count in (min(LIKELY_NUCLEUS, len(logits)), len(logits)):
-        likeliest, tokens = probabilities.topk(count)
+        likeliest = probabilities.topk(count).values
         reached = likeliest.cumsum(0) >= mass
         if reached.any():
-            return _keep_from(logits, logits[tokens[reached.int().argmax()]])
+            last = likeliest[reached.int().argmax()]
+            return logits.masked_fill(probabilities < last, DROPPED)
     return logits
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 
 from .model_errors import BrokenModel, UnsupportedModel
 
@@ -84,8 +84,8 @@ class _Rope(Struct, frozen=True):
     long_factor: tuple[float, ...] | None = None
     attention_factor: float | None = None
     partial_rotary_factor: float = 1.0
-    full_attention: Raw | None = None
-    sliding_attention: Raw | None = None
+    full_attention: dict[str, Any] | None = None
+    sliding_attention: dict[str, Any] | None = None
     """Whole sets of numbers, in models whose layers differ."""
 
     @property
@@ -182,7 +182,7 @@ def _refuse_what_is_not_computed(document: _Document) -> None:
 
 def _rope_scaling(rope: _Rope) -> RopeScaling | None:
     match rope:
-        case _Rope(full_attention=Raw()) | _Rope(sliding_attention=Raw()):
+        case _Rope(full_attention=dict()) | _Rope(sliding_attention=dict()):
             raise UnsupportedModel("rope", "different for each type of layer", ["one for all"])
         case _Rope(kind="default"):
             return None

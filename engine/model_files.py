@@ -108,7 +108,7 @@ def open_model(path: str | None = None, *, cache_dir: Path | None = None) -> Mod
         BrokenModel: files are missing, damaged or contradict each other.
         UnsupportedModel: the network or vocabulary is of a kind that is not computed here.
     """
-    place = _default_model() if path is None else Path(path).expanduser().resolve()
+    place = default_model() if path is None else Path(path).expanduser().resolve()
     if place.is_dir():
         return ModelFiles(subject_name(_folder_name(place)), place)
     if not place.is_file():
@@ -130,13 +130,18 @@ def subject_name(text: str) -> str:
     return _UNSAFE.sub("-", text).strip("-")[:MAX_NAME] or "model"
 
 
-def _default_model() -> Path:
-    spec = importlib.util.find_spec(DEFAULT_PACKAGE)
+def default_model(package: str = DEFAULT_PACKAGE) -> Path:
+    """The GGUF file in an installed package.
+
+    Raises:
+        ModelNotFound: the package is not installed or holds none.
+    """
+    spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for path in sorted(Path(folder).glob("*.gguf")):
             return path
     raise ModelNotFound(
-        f"package {DEFAULT_PACKAGE}",
+        f"package {package}",
         "run `make setup` to install the default model, or give --model a .gguf file or a"
         " Hugging Face folder",
     )

@@ -12,6 +12,7 @@ import torch
 
 from bus.messages import Sampling
 from bus.transfers import PoolShape
+from engine.checkpoint import Checkpoint
 from engine.model_errors import BrokenModel, UnsupportedModel
 from engine.model_files import ModelFiles, open_model
 from engine.runner import Choice, Ids, Row
@@ -309,3 +310,25 @@ def test_a_checkpoint_in_several_files_is_one_model(tmp_path: Path) -> None:
 
     assert len(files.weights) > 1
     assert_close(given[0], reference_logits("llama", ids)[-1])
+
+
+def test_a_damaged_weight_file_is_named(tmp_path: Path) -> None:
+    files = open_model(str(tiny_checkpoint(tmp_path)))
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+    with pytest.raises(BrokenModel, match=r"model\.safetensors"):
+        runner_of(files)
+
+
+def test_weights_stay_in_the_file_that_all_processes_share(
+    checkpoint: Callable[[str], ModelFiles],
+) -> None:
+    files = checkpoint("qwen3")
+    weights = Checkpoint(files.weights, torch.float32, torch.device("cpu"))
+
+    one = weights.take("model.norm.weight", (64,))
+
+    mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if "qwen3" in line]
+    ranges = [[int(end, 16) for end in line.split()[0].split("-")] for line in mapped]
+    assert any(begin <= one.data_ptr() < end for begin, end in ranges)
