@@ -23,7 +23,7 @@ from bus.transfers import Arrived, Delivered, Fenced, PoolShape, SendFailed, Tra
 from bus.wire import GrantRefused
 
 from . import grants
-from .effects import Connect, Disconnect, Drop, Effect, Flush, Name, Put, Send, Tell
+from .effects import Connect, Drop, Effect, Flush, Name, Put, Send, Tell
 from .grants import Grant
 from .layout import as_pages, check_pages, compress
 from .ledger import Ledger
@@ -271,8 +271,6 @@ class Courier:
                 self._outbox.flush(
                     transfer, peer, lambda: self._flushed(transfer, lane(peer, memory))
                 )
-            case Disconnect(peer):
-                self._transport.disconnect(peer)
             case Tell(event):
                 self._tell(event)
             case _:

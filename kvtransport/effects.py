@@ -51,16 +51,10 @@ class Flush(Struct, frozen=True):
     memory: bytes
 
 
-class Disconnect(Struct, frozen=True):
-    """Tear the connection down: the ledger hears `lost`."""
-
-    peer: PeerId
-
-
 class Tell(Struct, frozen=True):
     """Tell the engine how a grant or transfer ended."""
 
     event: TransferEvent
 
 
-Effect: TypeAlias = Connect | Send | Put | Drop | Flush | Disconnect | Tell
+Effect: TypeAlias = Connect | Send | Put | Drop | Flush | Tell

@@ -138,9 +138,6 @@ class MemoryTransport:
         if target:
             target.deliver(self.address, data)
 
-    def disconnect(self, peer: PeerId) -> None:
-        self._commands.add(lambda: self._lose(peer))
-
     def lane(self, peer: PeerId, memory: bytes) -> str:
         return LANE
 

@@ -17,6 +17,7 @@ connection is gone.
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from bus.transfers import Delivered, PoolShape, SendFailed
 
-from .effects import Connect, Disconnect, Drop, Effect, Flush, Name, Put, Send, Tell
+from .effects import Connect, Drop, Effect, Flush, Name, Put, Send, Tell
 from .grants import Grant
 from .layout import Offsets, Runs, check_pages, coalesce, expand
 from .protocol import Ceased, Complete, Done, Open, Opened, Refuse, Renew, Revoke
@@ -86,12 +87,16 @@ class _Transfer:
         return self.grant.serial, self.serial
 
     @property
-    def deadline(self) -> float:
-        """When something must have happened, or else the lease is to be renewed."""
-        stalled = self.progressed_at + self.grant.lease_s
+    def renewal(self) -> float:
+        """When the receiver's lease is to be renewed, because there was progress since."""
         if self.progressed_at > self.renewed_at:
-            return min(stalled, self.renewed_at + self.grant.lease_s / 2)
-        return stalled
+            return self.renewed_at + self.grant.lease_s / 2
+        return math.inf
+
+    @property
+    def stall(self) -> float:
+        """When to give up waiting. Never for a flush: it ends, or the peer is lost."""
+        return math.inf if self.state in _FLUSHING else self.progressed_at + self.grant.lease_s
 
 
 class Sender:
@@ -107,7 +112,8 @@ class Sender:
         return len(self._transfers)
 
     def deadline(self) -> float | None:
-        return min((t.deadline for t in self._transfers.values()), default=None)
+        times = [min(t.renewal, t.stall) for t in self._transfers.values()]
+        return min((time for time in times if time < math.inf), default=None)
 
     # --- what the engine wants ------------------------------------------------------------------
 
@@ -190,8 +196,7 @@ class Sender:
         return [e for transfer in gone for e in self._failed(transfer, "the receiver was lost")]
 
     def tick(self, now: float) -> list[Effect]:
-        due = [t for t in self._transfers.values() if now >= t.deadline]
-        return [e for transfer in due for e in self._due(transfer, now)]
+        return [e for t in list(self._transfers.values()) for e in self._due(t, now)]
 
     def received(
         self, peer: PeerId, message: Opened | Refuse | Done | Revoke, now: float
@@ -279,16 +284,15 @@ class Sender:
                 return []  # too late to stop, or stopping already
 
     def _due(self, transfer: _Transfer, now: float) -> list[Effect]:
-        if now < transfer.progressed_at + transfer.grant.lease_s:
+        if now >= transfer.stall:
+            waited = f"nothing happened for {transfer.grant.lease_s:g} s"
+            if transfer.state is _State.COMPLETING:
+                return self._failed(transfer, f"no acknowledgement: {waited}")
+            return self._abort(transfer, waited, now)
+        if now >= transfer.renewal:
             transfer.renewed_at = now
             return [Send(transfer.peer, Renew(*transfer.ids))]
-        waited = f"nothing happened for {transfer.grant.lease_s:g} s"
-        if transfer.state is _State.COMPLETING:
-            return self._failed(transfer, f"no acknowledgement: {waited}")
-        if transfer.state in _FLUSHING:
-            transfer.progressed_at = now  # `lost` follows
-            return [Disconnect(transfer.peer)]
-        return self._abort(transfer, waited, now)
+        return []
 
     # --- endings --------------------------------------------------------------------------------
 

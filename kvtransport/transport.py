@@ -160,10 +160,6 @@ class Transport(Protocol):
         """Send a message of up to a few thousand bytes; it is dropped where the peer was lost."""
         ...
 
-    def disconnect(self, peer: PeerId) -> None:
-        """Tear the connection down by force; `Handler.lost` follows."""
-        ...
-
     def lane(self, peer: PeerId, memory: bytes) -> str:
         """How puts reach that memory: ``sysv`` and ``posix`` are shared memory, ``cma`` is the
         kernel's copy between processes, then ``tcp``, ``rc_mlx5`` and so on."""

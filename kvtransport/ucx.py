@@ -151,10 +151,6 @@ class UcxTransport:
         if found:
             self._attempt(found, lambda: found.send(_MESSAGE, self.identity, data))
 
-    def disconnect(self, peer: PeerId) -> None:
-        if found := self._peers.get(peer):
-            self._lose(found)
-
     def lane(self, peer: PeerId, memory: bytes) -> str:
         found = self._peers.get(peer)
         return found.lane(memory) if found else "none"
@@ -208,7 +204,8 @@ class UcxTransport:
 
     def _receive(self, message: Received) -> None:
         if message.number == _GOODBYE:
-            self.disconnect(message.header)
+            if leaving := self._peers.get(message.header):
+                self._lose(leaving)
         else:
             self._counts["received"] += 1
             self._guarded(lambda: self._handler.received(message.header, message.data))
