@@ -69,8 +69,11 @@ class Context:
 
     def grow(self, end: int) -> None:
         """Take the pages that are missing for tokens ``[0, end)``; they must be available."""
+        count = self.missing(end)
+        if count == 0:
+            return
         last = int(self._table[self.num_pages - 1]) if self.num_pages else None
-        for page in self._pages.take(self.missing(end), after=last):
+        for page in self._pages.take(count, after=last):
             self._push(page)
 
     def publish(self, end: int) -> None:

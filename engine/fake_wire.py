@@ -70,8 +70,8 @@ class FakeNetwork:
         return FakeWire(self, engine)
 
     def actions(self) -> list[partial[None]]:
-        """All that could happen next on the wires, each a bound method with its arguments. Call one,
-        then ask again."""
+        """All that could happen next on the wires, each a method with its arguments. Call one, then
+        ask again."""
         possible: list[partial[None]] = []
         for opened in self.opened.values():
             possible += self._send_actions(opened)

@@ -12,6 +12,7 @@ class StopStrings:
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self._stops = stops
+        self._longest_beginning = max(map(len, stops), default=1) - 1
         self._held = ""
         self.matched = False
 
@@ -19,6 +20,8 @@ class StopStrings:
         """The text that is certain to come before any stop string; nothing more after a match."""
         if self.matched:
             return ""
+        if not self._stops:
+            return piece
         text = self._held + piece
         found = self._first(text)
         if found is not None:
@@ -41,8 +44,7 @@ class StopStrings:
 
     def _possible_beginning(self, text: str) -> int:
         """Length of the longest end of ``text`` that some stop string begins with."""
-        longest = max((len(stop) for stop in self._stops), default=1) - 1
-        for length in range(min(longest, len(text)), 0, -1):
+        for length in range(min(self._longest_beginning, len(text)), 0, -1):
             tail = text[len(text) - length :]
             if any(stop.startswith(tail) for stop in self._stops):
                 return length
