@@ -35,8 +35,9 @@ ANSWERS: dict[type, str] = {
     Matched: "Query",
 }
 
-LAST_ANSWERS = (Sent, Finished, Committed, Released, Refused)
-"""After one of these an engine holds nothing for the flow, unless it owes another answer."""
+LAST_ANSWERS = (Sent, Finished, Committed, Released)
+"""After one of these an engine holds nothing for the flow, unless it owes another answer. Not so
+after `Refused`: what an earlier command took is still held."""
 
 
 def verb_of(answer: Answer) -> str:

@@ -104,9 +104,11 @@ class HostCore:
         """
         outcomes = list(outcomes)
         outputs = [o for o in outcomes if isinstance(o, Output)]
-        letters: list[Effect] = [*self._mail(outputs), *self._copies(outputs)]
-        reports = [self._report(o, now) for o in outcomes if isinstance(o, Told)]
-        return letters + [effect for report in reports for effect in report]
+        effects: list[Effect] = [*self._mail(outputs), *self._copies(outputs)] if outputs else []
+        for outcome in outcomes:
+            if isinstance(outcome, Told):
+                effects += self._report(outcome, now)
+        return effects
 
     def statistics(self) -> HostStatistics:
         accepted = sum(len(leg.accepted) for leg in self._legs.values())
@@ -167,6 +169,8 @@ class HostCore:
             del self._legs[told.flow]
 
     def _spans(self, told: Told, verb: str, accepted: _Accepted, now: float) -> list[Span]:
+        if accepted.parent is not None and not accepted.parent.sampled:
+            return []
         own = verb == told.verb
         handled = Handled(
             told.flow,

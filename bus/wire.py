@@ -13,7 +13,8 @@ class GrantRefused(Exception):
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
-        self.reason, self.message = reason, message
+        self.reason: Reason = reason
+        self.message = message
 
 
 class Wire(Protocol):
