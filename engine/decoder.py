@@ -32,7 +32,8 @@ class Linear(Struct, frozen=True):
         """``[tokens, in]`` to ``[tokens, out]``."""
         if len(x) not in FEW_ROWS or x.device.type != "cpu":
             return functional.linear(x, self.weight, self.bias)
-        product = (self.weight @ x.T).T
+        # Copied into rows: everything after it would be slower on columns than this copy is.
+        product = (self.weight @ x.T).T.contiguous()
         return product if self.bias is None else product + self.bias
 
 
