@@ -157,9 +157,7 @@ def up(
 
     if given_roles and len(given_roles) != engines:
         raise click.UsageError(f"--role was given {len(given_roles)} times for {engines} engines")
-    names = roles(engines)
-    if given_roles:
-        names = tuple((f"e{i}", role) for i, role in enumerate(given_roles))
+    names = tuple((f"e{i}", role) for i, role in enumerate(given_roles)) or roles(engines)
     options = FleetOptions(names, orchestration, model, ("--kv-mib", str(kv_mib)))
     run(stay_up(settings, options, url or settings.nats_url))
 

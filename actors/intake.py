@@ -28,7 +28,8 @@ class BadRequest(Exception):
 
     def __init__(self, reason: Reason, message: str, tag: str = "") -> None:
         super().__init__(message)
-        self.reason, self.message, self.tag = reason, message, tag
+        self.reason: Reason = reason
+        self.message, self.tag = message, tag
 
 
 class Limits(Struct, frozen=True):

@@ -144,10 +144,8 @@ def roles(count: int) -> tuple[tuple[str, Role], ...]:
     """Names and roles for ``count`` engines: one alone does both; of several, half prefill."""
     if count == 1:
         return (("e0", "both"),)
-    prefill = count // 2
-    return tuple(
-        (f"p{i}", "prefill") if i < prefill else (f"d{i - prefill}", "decode") for i in range(count)
-    )
+    prefill: tuple[tuple[str, Role], ...] = tuple((f"p{i}", "prefill") for i in range(count // 2))
+    return (*prefill, *((f"d{i}", "decode") for i in range(count - count // 2)))
 
 
 class LocalFleet(Struct, frozen=True):

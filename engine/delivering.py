@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bus.messages import Reason, RemoteSend
+from bus.messages import RemoteSend
 from bus.transfers import Delivered
 from bus.wire import GrantRefused, Wire
 
@@ -103,5 +103,5 @@ def _open(wire: Wire, flow: Flow, grant: bytes, begin: int, end: int) -> None:
     try:
         wire.open(flow.name, flow.attempt, grant, begin, end)
     except GrantRefused as refused:
-        reason: Reason = refused.reason  # pyright: ignore[reportAssignmentType] (widened there)
+        reason = refused.reason
         raise Refusal(reason, refused.message) from refused
