@@ -21,7 +21,7 @@ from orchestrations.source import OrchestrationError
 from .client import GenerateError
 from .options import EngineOptions, PoolTooSmall, RouterOptions
 from .settings import Settings, from_environment
-from .supervisor import ChildFailed, FleetOptions, find_running, roles
+from .supervisor import ChildFailed, FleetOptions, find_running, numbered, roles
 
 P = ParamSpec("P")
 
@@ -157,7 +157,7 @@ def up(
 
     if given_roles and len(given_roles) != engines:
         raise click.UsageError(f"--role was given {len(given_roles)} times for {engines} engines")
-    names = tuple((f"e{i}", role) for i, role in enumerate(given_roles)) or roles(engines)
+    names = numbered(given_roles) if given_roles else roles(engines)
     options = FleetOptions(names, orchestration, model, ("--kv-mib", str(kv_mib)))
     run(stay_up(settings, options, url or settings.nats_url))
 

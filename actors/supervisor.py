@@ -148,6 +148,11 @@ def roles(count: int) -> tuple[tuple[str, Role], ...]:
     return (*prefill, *((f"d{i}", "decode") for i in range(count - count // 2)))
 
 
+def numbered(given: Sequence[Role]) -> tuple[tuple[str, Role], ...]:
+    """Names for engines whose roles were chosen."""
+    return tuple((f"e{i}", role) for i, role in enumerate(given))
+
+
 class LocalFleet(Struct, frozen=True):
     """A fleet that is up."""
 
