@@ -202,6 +202,8 @@ class Sent(Answer, frozen=True):
     """Tokens of the prompt that the sender had cached."""
     num_pages: int = 0
     num_runs: int = 0
+    write_s: float = 0.0
+    """Of ``seconds``, those in which bytes moved; the rest waited for the computation."""
 
 
 class Started(Answer, frozen=True):

@@ -27,6 +27,9 @@ class Delivered(Struct, frozen=True, tag=True):
     exposed_s: float
     """From `Wire.finish` to the acknowledgement: what the computation did not hide."""
     lane: str
+    write_s: float = 0.0
+    """Of ``seconds``, those spent writing or waiting for what was written to land: the lane's
+    speed is ``num_bytes / write_s``, however long the computation took."""
 
 
 class SendFailed(Struct, frozen=True, tag=True):

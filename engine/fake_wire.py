@@ -118,6 +118,7 @@ class FakeNetwork:
                 seconds=0.5,
                 exposed_s=0.25,
                 lane="memory",
+                write_s=0.125,
             )
         )
 

@@ -102,6 +102,7 @@ class Sending(Sequence):
             lane=event.lane,
             seconds=event.seconds,
             exposed_s=event.exposed_s,
+            write_s=event.write_s,
         )
         return Sent(
             num_bytes=event.num_bytes,
@@ -111,4 +112,5 @@ class Sending(Sequence):
             matched=self.matched,
             num_pages=self._num_written - self._route.first_page,
             num_runs=event.num_runs,
+            write_s=event.write_s,
         )

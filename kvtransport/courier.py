@@ -92,7 +92,7 @@ class Courier:
         self._ledger = Ledger(
             config.engine, config.epoch, config.lease_s, transport.address, config.shape
         )
-        self._outbox = Outbox(transport, self._issued)
+        self._outbox = Outbox(transport, self._issued, clock)
         self._serials = itertools.count(1)
         self._lock = threading.Lock()
         self._names: set[Name] = set()
@@ -283,8 +283,8 @@ class Courier:
             log.warning("%s", error)
             self._carry_out(self._ledger.lost(peer_id_of(address)))
 
-    def _issued(self, transfer: int) -> None:
-        self._carry_out(self._ledger.progressed(transfer, self._clock()))
+    def _issued(self, transfer: int, write_s: float) -> None:
+        self._carry_out(self._ledger.progressed(transfer, self._clock(), write_s))
 
     def _flushed(self, transfer: int, lane: str) -> None:
         self._carry_out(self._ledger.flushed(transfer, lane, self._clock()))

@@ -73,8 +73,8 @@ class Ledger:
             return self._receiver.received(peer, message, now)
         return self._sender.received(peer, message, now)
 
-    def progressed(self, transfer: int, now: float) -> list[Effect]:
-        return self._sender.progressed(transfer, now)
+    def progressed(self, transfer: int, now: float, write_s: float = 0.0) -> list[Effect]:
+        return self._sender.progressed(transfer, now, write_s)
 
     def flushed(self, transfer: int, lane: str, now: float) -> list[Effect]:
         return self._sender.flushed(transfer, lane, now)

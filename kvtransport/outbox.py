@@ -58,9 +58,15 @@ class _Queue:
 class Outbox:
     """What is to be written, peer by peer. Not thread-safe."""
 
-    def __init__(self, carrier: Carrier, on_issued: Callable[[int], None]) -> None:
-        """``on_issued`` hears the number of a transfer whenever some of its bytes went out."""
-        self._carrier, self._on_issued = carrier, on_issued
+    def __init__(
+        self,
+        carrier: Carrier,
+        on_issued: Callable[[int, float], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """``on_issued`` hears the number of a transfer whenever some of its bytes went out or have
+        landed, and the seconds that this took."""
+        self._carrier, self._on_issued, self._clock = carrier, on_issued, clock
         self._queues: dict[PeerId, _Queue] = {}
 
     def put(self, transfer: int, peer: PeerId, memory: bytes, runs: Runs) -> None:
@@ -100,9 +106,18 @@ class Outbox:
             job = queue.jobs[0]
             if isinstance(job, _Flush):
                 queue.jobs.popleft()
-                self._carrier.flush(peer, job.done)
+                self._flush(peer, job)
                 continue
             budget -= self._issue(peer, queue, job, budget)
+
+    def _flush(self, peer: PeerId, job: _Flush) -> None:
+        began = self._clock()
+
+        def landed() -> None:
+            self._on_issued(job.transfer, self._clock() - began)
+            job.done()
+
+        self._carrier.flush(peer, landed)
 
     def _issue(self, peer: PeerId, queue: _Queue, job: _Puts, budget: int) -> int:
         done = int(job.ends[job.position - 1]) if job.position else 0
@@ -112,8 +127,9 @@ class Outbox:
         job.position = end
         if end == len(job.runs):
             queue.jobs.popleft()
+        began = self._clock()
         self._carrier.put(peer, job.memory, part)
-        self._on_issued(job.transfer)
+        self._on_issued(job.transfer, self._clock() - began)
         num_bytes = part.total_bytes()
         self._count(peer, queue, num_bytes)
         return max(num_bytes, SLICE_BYTES * len(part) // SLICE_RUNS)

@@ -72,6 +72,7 @@ class _Transfer:
     finished_at: float = 0.0
     num_bytes: int = 0
     num_runs: int = 0
+    write_s: float = 0.0
     lane: str = ""
 
     @property
@@ -176,10 +177,11 @@ class Sender:
 
     # --- what happens ---------------------------------------------------------------------------
 
-    def progressed(self, serial: int, now: float) -> list[Effect]:
-        """Some of the transfer's bytes went out."""
+    def progressed(self, serial: int, now: float, write_s: float = 0.0) -> list[Effect]:
+        """Some of the transfer's bytes went out, which took ``write_s``."""
         if transfer := self._transfers.get(serial):
             transfer.progressed_at = now
+            transfer.write_s += write_s
         return []
 
     def flushed(self, serial: int, lane: str, now: float) -> list[Effect]:
@@ -306,6 +308,7 @@ class Sender:
             seconds=now - begun_at,
             exposed_s=now - transfer.finished_at,
             lane=transfer.lane,
+            write_s=transfer.write_s,
         )
         return [Tell(delivered)]
 

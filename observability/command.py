@@ -120,16 +120,22 @@ def _items(phase: Phase) -> list[tuple[str, Attribute]]:
 
 
 def _transfer(phase: Phase) -> dict[str, Attribute]:
-    """What a KV transfer moved, how fast, and how much of it the computation did not hide."""
+    """What a KV transfer moved, how fast, and how much of it the computation did not hide.
+
+    The speed is that of the lane while bytes moved: a transfer goes layer by layer while they are
+    computed, and what it waits for the computation says nothing of the lane.
+    """
     given = dict(phase.attributes)
     seconds = float(given.pop("seconds", phase.end_s - phase.begin_s))
     exposed_s = min(max(float(given.pop("exposed_s", seconds)), 0.0), seconds)
+    writing_s = min(float(given.pop("write_s", 0.0)) or seconds, seconds)
     told: dict[str, Attribute] = {f"microserve.kv.{key}": value for key, value in given.items()}
     told[names.KV_SECONDS] = seconds
+    told[names.KV_SECONDS_WRITING] = writing_s
     told[names.KV_SECONDS_HIDDEN] = seconds - exposed_s
     told[names.KV_SECONDS_EXPOSED] = exposed_s
-    if seconds > 0:
-        told[names.KV_GB_PER_S] = float(given.get("bytes", 0)) / seconds / 1e9
+    if writing_s > 0:
+        told[names.KV_GB_PER_S] = float(given.get("bytes", 0)) / writing_s / 1e9
     return told
 
 

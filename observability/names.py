@@ -36,6 +36,7 @@ KV_RUNS: Final = "microserve.kv.runs"
 KV_LANE: Final = "microserve.kv.lane"
 KV_GB_PER_S: Final = "microserve.kv.gb_per_s"
 KV_SECONDS: Final = "microserve.kv.seconds"
+KV_SECONDS_WRITING: Final = "microserve.kv.seconds_writing"
 KV_SECONDS_HIDDEN: Final = "microserve.kv.seconds_hidden"
 KV_SECONDS_EXPOSED: Final = "microserve.kv.seconds_exposed"
 

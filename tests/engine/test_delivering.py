@@ -100,7 +100,9 @@ def test_the_end_tells_what_was_sent_and_how() -> None:
 
     outcomes = a.hear()
 
-    assert events(outcomes) == [Sent(320, 0.5, "memory", 0.25, matched=0, num_pages=5, num_runs=10)]
+    assert events(outcomes) == [
+        Sent(320, 0.5, "memory", 0.25, matched=0, num_pages=5, num_runs=10, write_s=0.125)
+    ]
     assert phases(outcomes) == ["queue", "prefill", "prefill", "transfer"]
 
 

@@ -59,7 +59,9 @@ def test_every_phase_is_a_child_with_its_times() -> None:
 
 
 def test_a_transfer_says_what_moved_how_fast_and_what_was_hidden() -> None:
-    span = transfer(bytes=2_000_000, pages=4, runs=1, lane="cma", seconds=0.04, exposed_s=0.01)
+    span = transfer(
+        bytes=2_000_000, pages=4, runs=1, lane="cma", seconds=0.04, exposed_s=0.01, write_s=0.02
+    )
 
     assert span.name == "kv.transfer"
     told = {name: v for name, v in span.attributes.items() if name.startswith("microserve.kv.")}
@@ -69,7 +71,8 @@ def test_a_transfer_says_what_moved_how_fast_and_what_was_hidden() -> None:
         "microserve.kv.runs": 1,
         "microserve.kv.lane": "cma",
         "microserve.kv.seconds": 0.04,
-        "microserve.kv.gb_per_s": pytest.approx(0.05),
+        "microserve.kv.seconds_writing": 0.02,
+        "microserve.kv.gb_per_s": pytest.approx(0.1),
         "microserve.kv.seconds_hidden": pytest.approx(0.03),
         "microserve.kv.seconds_exposed": 0.01,
     }
