@@ -47,9 +47,12 @@ class Commands:
         """Whether any wait."""
         return bool(self._waiting)
 
-    def run(self) -> None:
-        """On the thread: everything that waits, and what is added meanwhile."""
-        while self._waiting:
+    def run(self, at_most: int | None = None) -> None:
+        """On the thread: what waits now, or the first ``at_most`` of it. What is added meanwhile
+        waits for the next time: somebody who keeps adding must not keep the thread from the rest.
+        """
+        waiting = len(self._waiting)
+        for _ in range(waiting if at_most is None else min(waiting, at_most)):
             self.guard(self._waiting.popleft())
 
     def ask(self, turn: Callable[[], float | None]) -> float | None:
@@ -60,7 +63,8 @@ class Commands:
         """On the thread: run what was added before, and refuse the rest."""
         with self._lock:
             self._open = False
-        self.run()
+        while self._waiting:
+            self.run()
 
     def discard(self) -> None:
         """Run nothing more."""

@@ -52,7 +52,7 @@ class Connection:
         self._keys: dict[bytes, RemoteKey] = {}
         self._requests: deque[Request] = deque()
         """Messages, and in the end the closing and what it interrupted."""
-        self._flushes: deque[tuple[Request | None, Callable[[], None]]] = deque()
+        self._flushes: deque[tuple[Request | None, Callable[[], object]]] = deque()
 
     def close(self) -> None:
         """By force: what is under way ends with an error, `settled` says when."""
@@ -70,7 +70,7 @@ class Connection:
         local, remote = (runs.local + base).tolist(), (runs.remote + theirs).tolist()
         self.endpoint.put(self._key(memory), local, remote, runs.num_bytes.tolist())
 
-    def flush(self, done: Callable[[], None]) -> None:
+    def flush(self, done: Callable[[], object]) -> None:
         self._flushes.append((self.endpoint.flush(), done))
 
     def flush_last(self) -> None:
@@ -102,7 +102,7 @@ class Connection:
             self._requests.popleft()
         return not self._requests
 
-    def landed(self) -> Callable[[], None] | None:
+    def landed(self) -> Callable[[], object] | None:
         """What to call for the next flush that has ended, if one has."""
         if not self._flushes:
             return None

@@ -111,9 +111,12 @@ class MemoryTransport:
 
     def connect(self, address: bytes) -> PeerId:
         peer = peer_id(address)
-        if self._network.find(peer) is None:
+        target = self._network.find(peer)
+        if target is None or address != peer:
             raise Unreachable(address, "nobody has this address any more")
-        self._peers.add(peer)
+        if peer not in self._peers:
+            self._peers.add(peer)
+            target.greet(self.address)
         return peer
 
     def put(self, peer: PeerId, memory: bytes, runs: Runs) -> None:
@@ -151,6 +154,10 @@ class MemoryTransport:
     def deliver(self, sender: PeerId, data: bytes) -> None:
         self._commands.offer(lambda: self._receive(sender, data))
 
+    def greet(self, peer: PeerId) -> None:
+        """Somebody connected to us: we hear of its end."""
+        self._commands.offer(lambda: self._meet(peer))
+
     def peer_died(self, peer: PeerId) -> None:
         self._commands.offer(lambda: self._lose(peer))
 
@@ -162,6 +169,11 @@ class MemoryTransport:
     def _receive(self, sender: PeerId, data: bytes) -> None:
         self._counts["received"] += 1
         self._handler.received(sender, data)
+
+    def _meet(self, peer: PeerId) -> None:
+        self._peers.add(peer)
+        if self._network.find(peer) is None:
+            self._lose(peer)
 
     def _lose(self, peer: PeerId) -> None:
         if peer in self._peers:
@@ -176,6 +188,7 @@ class MemoryTransport:
             self._wakened.clear()
             self._commands.run()
             timeout_s = self._commands.ask(self._handler.turn)
+            timeout_s = 0.0 if self._commands else timeout_s
         self._commands.close()
 
 

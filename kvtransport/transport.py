@@ -63,7 +63,7 @@ class Handler(Protocol):
         """The connection is gone: none of our puts to that peer is under way, none of our
         memory is read for it, and no ``done`` of a flush will be called.
 
-        Told once for each `connect` that did not end in `Unreachable`, unless we close first.
+        Told once for each connection, whichever side asked for it, unless we close first.
         """
         ...
 
@@ -86,8 +86,8 @@ class Transport(Protocol):
           to a later message shows that it has the bytes.
         * Messages to one peer arrive in order and once, after the puts that were flushed before;
           or the peer is lost.
-        * A peer that dies or closes is told as `Handler.lost`, within a second or so where a
-          connection to it exists (`connect`), whoever used it last.
+        * A peer that dies or closes is told as `Handler.lost` to everybody that it was connected
+          with, whoever connected: within a second or so, or three if it never answered.
         * Nothing runs while nothing happens.
     """
 
@@ -137,7 +137,7 @@ class Transport(Protocol):
     # --- on the transport's own thread only -----------------------------------------------------
 
     def connect(self, address: bytes) -> PeerId:
-        """Make sure that there is a connection. Does not wait for the peer.
+        """Make sure that there is a connection, both ways. Does not wait for the peer.
 
         Raises:
             Unreachable: there is no lane to such an address.

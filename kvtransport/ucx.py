@@ -8,6 +8,7 @@ reads them between two rounds of progress, so that no callback can raise or re-e
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import secrets
 import select
@@ -29,9 +30,15 @@ from .transport import (
     peer_id,
 )
 
-_MESSAGE, _GOODBYE = 1, 2
+log = logging.getLogger(__name__)
+_MESSAGE, _HELLO, _WELCOME, _GOODBYE = 1, 2, 3, 4
+_COMMANDS = 64
+"""Commands before the thread looks after everything else."""
 _ROUNDS = 64
 """Rounds of progress before the thread looks after everything else."""
+_CONNECTING_S = 3.0
+"""How long a peer may take to welcome us. UCX watches only over peers that have answered it: one
+that dies before would never be missed."""
 _LEAVING_S = 0.25
 """How long closing waits for peers to take our goodbye."""
 
@@ -53,7 +60,7 @@ class UcxTransport:
         self._library = load(library_path)
         try:
             self._context = Context(self._library, {**SETTINGS, **(settings or {})})
-            self._worker = Worker(self._context, (_MESSAGE, _GOODBYE))
+            self._worker = Worker(self._context, (_MESSAGE, _HELLO, _WELCOME, _GOODBYE))
         except UcxError as error:
             raise UcxUnavailable([f"{self._library.path} ({error})"]) from None
         self._context.hold()
@@ -64,6 +71,8 @@ class UcxTransport:
         self._asleep = self._stopping = self._closed = False
         self._commands = Commands(self._ring)
         self._peers: dict[PeerId, Connection] = {}
+        self._connecting: dict[PeerId, float] = {}
+        """Until when each peer that has not answered yet may."""
         self._leaving: list[Connection] = []
         """Lost, and not told yet: something of them is still under way."""
         self._counts = dict.fromkeys(TransportStatistics.__struct_fields__[1:-1], 0)
@@ -124,9 +133,12 @@ class UcxTransport:
         peer = peer_id(address)
         if peer not in self._peers:
             try:
-                self._peers[peer] = Connection(self._worker, address)
+                connection = Connection(self._worker, address)
             except UcxError as error:
                 raise Unreachable(address, str(error)) from None
+            self._peers[peer] = connection
+            self._connecting[peer] = time.monotonic() + _CONNECTING_S
+            self._say(connection, _HELLO, self.address)
         return peer
 
     def put(self, peer: PeerId, memory: bytes, runs: Runs) -> None:
@@ -149,7 +161,7 @@ class UcxTransport:
         found = self._peers.get(peer)
         self._counts["sent" if found else "dropped"] += 1
         if found:
-            self._attempt(found, lambda: found.send(_MESSAGE, self.identity, data))
+            self._say(found, _MESSAGE, data)
 
     def lane(self, peer: PeerId, memory: bytes) -> str:
         found = self._peers.get(peer)
@@ -159,7 +171,7 @@ class UcxTransport:
 
     def _run(self) -> None:
         while not self._stopping:
-            self._commands.run()
+            self._commands.run(_COMMANDS)
             busy = self._advance()
             timeout_s = self._commands.ask(self._handler.turn)
             if not busy and timeout_s != 0:
@@ -180,6 +192,8 @@ class UcxTransport:
         while self._worker.failed:
             handle, _ = self._worker.failed.popleft()
             self._lose_endpoint(handle)
+        for late in [peer for peer, by in self._connecting.items() if time.monotonic() > by]:
+            self._lose(self._peers[late])
         for peer in list(self._peers.values()):
             peer.settled()
             while self._peers.get(peer.peer) is peer and (done := peer.landed()):
@@ -203,15 +217,31 @@ class UcxTransport:
         return True
 
     def _receive(self, message: Received) -> None:
-        if message.number == _GOODBYE:
-            if leaving := self._peers.get(message.header):
-                self._lose(leaving)
-        else:
+        if message.number == _MESSAGE:
             self._counts["received"] += 1
             self._guarded(lambda: self._handler.received(message.header, message.data))
+        elif message.number == _HELLO:
+            self._guarded(lambda: self._welcome(message.data))
+        elif message.number == _WELCOME:
+            self._connecting.pop(message.header, None)
+        elif leaving := self._peers.get(message.header):
+            self._lose(leaving)
 
-    def _guarded(self, call: Callable[[], None]) -> None:
+    def _welcome(self, address: bytes) -> None:
+        """Connect back, so that both sides notice when the other is gone."""
+        try:
+            peer = self.connect(address)
+        except Unreachable as error:
+            log.warning("a peer said hello and is gone: %s", error)
+            return
+        if found := self._peers.get(peer):
+            self._say(found, _WELCOME, b"")
+
+    def _guarded(self, call: Callable[[], object]) -> None:
         self._commands.guard(call)
+
+    def _say(self, peer: Connection, number: int, data: bytes) -> None:
+        self._attempt(peer, lambda: peer.send(number, self.identity, data))
 
     def _attempt(self, peer: Connection, act: Callable[[], None]) -> None:
         """A connection that cannot be written to is lost, whether or not UCX has told so."""
@@ -228,6 +258,7 @@ class UcxTransport:
     def _lose(self, peer: Connection) -> None:
         """From here on nothing is put or sent; told once nothing is under way."""
         if self._peers.pop(peer.peer, None) is not None:
+            self._connecting.pop(peer.peer, None)
             peer.close()
             self._leaving.append(peer)
 
@@ -237,6 +268,8 @@ class UcxTransport:
             return
         self._asleep = True
         if not (self._commands or self._stopping):
+            if self._connecting:
+                timeout_s = min(_CONNECTING_S, _CONNECTING_S if timeout_s is None else timeout_s)
             self._poller.poll(None if timeout_s is None else timeout_s * 1000)
         self._asleep = False
         _drain(self._bell)
@@ -248,8 +281,7 @@ class UcxTransport:
     def _take_leave(self) -> None:
         """Say goodbye, wait a moment for it to be taken, and close every endpoint."""
         for peer in list(self._peers.values()):
-            goodbye = functools.partial(peer.send, _GOODBYE, self.identity, b"")
-            self._attempt(peer, goodbye)
+            self._say(peer, _GOODBYE, b"")
             self._attempt(peer, peer.flush_last)
         self._progress_until(lambda: all(peer.settled() for peer in self._peers.values()))
         for peer in list(self._peers.values()):

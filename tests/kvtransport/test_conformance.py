@@ -203,6 +203,40 @@ def test_a_peer_killed_between_puts_is_lost_and_nothing_hangs(mortal_world: Worl
     assert here.loss() == gone
 
 
+def test_both_ends_of_a_connection_notice_a_death(mortal_world: World) -> None:
+    here, there = mortal_world.here(MIB), mortal_world.there(MIB)
+    gone = there.connect(here.address()) and id_of(there)
+    there.send(id_of(here), b"hello")
+    here.message()
+
+    there.kill()
+
+    assert here.loss() == gone
+
+
+def test_connecting_to_the_dead_ends_soon(mortal_world: World) -> None:
+    here, there = mortal_world.here(MIB), mortal_world.there(MIB)
+    address = there.address()
+    there.kill()
+
+    try:
+        gone = here.connect(address)
+    except Unreachable:
+        return
+
+    assert here.loss() == gone
+
+
+def test_a_peer_killed_while_it_is_being_connected_to_is_lost(mortal_world: World) -> None:
+    here, there = mortal_world.here(MIB), mortal_world.there(MIB)
+    gone = here.connect(there.address())
+    here.send(gone, b"hello")
+
+    there.kill()
+
+    assert here.loss() == gone
+
+
 def test_a_restarted_peer_is_reached_under_its_new_address(mortal_world: World) -> None:
     here, before = joined(mortal_world)
     gone = id_of(before)
