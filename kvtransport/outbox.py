@@ -51,8 +51,8 @@ class _Flush:
 class _Queue:
     jobs: deque[_Puts | _Flush] = field(default_factory=deque)
     in_flight_bytes: int = 0
-    window_flush: object = None
-    """The flush that has to end before more is issued."""
+    window_flush: _Puts | None = None
+    """Whose bytes have to land before more is issued."""
 
 
 class Outbox:
@@ -106,16 +106,17 @@ class Outbox:
             job = queue.jobs[0]
             if isinstance(job, _Flush):
                 queue.jobs.popleft()
-                self._flush(peer, job)
+                self._flush(peer, job.transfer, job.done)
                 continue
             budget -= self._issue(peer, queue, job, budget)
 
-    def _flush(self, peer: PeerId, job: _Flush) -> None:
+    def _flush(self, peer: PeerId, transfer: int, done: Callable[[], None]) -> None:
+        """Waiting for bytes to land is part of the time that the lane takes for them."""
         began = self._clock()
 
         def landed() -> None:
-            self._on_issued(job.transfer, self._clock() - began)
-            job.done()
+            self._on_issued(transfer, self._clock() - began)
+            done()
 
         self._carrier.flush(peer, landed)
 
@@ -131,14 +132,11 @@ class Outbox:
         self._carrier.put(peer, job.memory, part)
         self._on_issued(job.transfer, self._clock() - began)
         num_bytes = part.total_bytes()
-        self._count(peer, queue, num_bytes)
-        return max(num_bytes, SLICE_BYTES * len(part) // SLICE_RUNS)
-
-    def _count(self, peer: PeerId, queue: _Queue, num_bytes: int) -> None:
         queue.in_flight_bytes += num_bytes
         if queue.in_flight_bytes >= WINDOW_BYTES:
-            queue.in_flight_bytes, queue.window_flush = 0, object()
-            self._carrier.flush(peer, lambda: self._reopen(queue))
+            queue.in_flight_bytes, queue.window_flush = 0, job
+            self._flush(peer, job.transfer, lambda: self._reopen(queue))
+        return max(num_bytes, SLICE_BYTES * len(part) // SLICE_RUNS)
 
     @staticmethod
     def _reopen(queue: _Queue) -> None:

@@ -179,6 +179,8 @@ class Play:
         job = side.under_way.popleft()
         if isinstance(job, Put):
             self.land(sender, job)
+            progressed = side.ledger.progressed(job.transfer, self.now)
+            self.perform(sender, progressed)
         else:
             self.perform(sender, side.ledger.flushed(job.transfer, "lane", self.now))
 

@@ -314,6 +314,21 @@ def test_a_transfer_with_pages_missing_is_not_completed() -> None:
     ]
 
 
+def test_the_time_without_anything_to_write_is_not_the_lanes() -> None:
+    sender = writing()
+    for layer, now in enumerate((10.0, 20.0, 30.0)):
+        sender.write(NAME, Write(layer, 0, as_pages([1, 2])), now)
+        sender.progressed(1, now + 1.0, write_s=0.5)
+    sender.finish(NAME, 40.0)
+    sender.flushed(1, "sysv", 40.5)
+
+    (told,) = sender.received(THERE, Done(9, 1), 41.0)
+
+    assert isinstance(told, Tell)
+    assert isinstance(told.event, Delivered)
+    assert (told.event.seconds, told.event.write_s) == (31.0, 1.5)
+
+
 def test_an_empty_grant_is_delivered_without_a_write() -> None:
     sender = ledger()
     sender.open(msgspec.structs.replace(GRANT, end=0, pages=()), 0.0)
