@@ -31,16 +31,13 @@ class Carrier:
     async def carry(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Publish):
-                await self._publish(effect)
+                try:
+                    await self.bus.publish(effect.subject, effect.payload)
+                except BusError as error:
+                    self._failed += 1
+                    logger.warning("a message was lost: %s", error)
             elif isinstance(effect, Record):
                 self.sink.record(effect.spans)
-
-    async def _publish(self, effect: Publish) -> None:
-        try:
-            await self.bus.publish(effect.subject, effect.payload)
-        except BusError as error:
-            self._failed += 1
-            logger.warning("a message was lost: %s", error)
 
     def statistics(self) -> CarrierStatistics:
         return CarrierStatistics(self._failed)

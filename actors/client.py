@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from types import TracebackType
 from typing import Self, TypeAlias
 
@@ -55,7 +55,8 @@ class Client:
     def __init__(self, bus: Bus, subjects: Subjects | None = None) -> None:
         self.bus = bus
         self.subjects = subjects or Subjects()
-        self._mailbox = bus.inbox()
+        self.mailbox = bus.inbox()
+        """The subject that every answer comes to."""
         self._subscription: Subscription | None = None
         self._by_tag: dict[str, asyncio.Queue[_Heard]] = {}
         self._by_flow: dict[str, asyncio.Queue[_Heard]] = {}
@@ -64,7 +65,7 @@ class Client:
         self._strangers: dict[str, list[Reply]] = defaultdict(list)
 
     async def __aenter__(self) -> Self:
-        self._subscription = await self.bus.subscribe(self._mailbox, self._on_batch)
+        self._subscription = await self.bus.subscribe(self.mailbox, self._on_batch)
         return self
 
     async def __aexit__(
@@ -78,7 +79,7 @@ class Client:
 
     async def generate(
         self, model: str, request: GenerateRequest, headers: Mapping[str, str] | None = None
-    ) -> AsyncIterator[Welcome | Delta | Done]:
+    ) -> AsyncGenerator[Welcome | Delta | Done, None]:
         """The answer as it comes: one `Welcome`, `Delta`s without gap or repeat, one `Done`.
 
         Leaving the iterator early cancels the request.
@@ -94,7 +95,7 @@ class Client:
         flow = ""
         try:
             payload = encode(replace(request, tag=tag))
-            await self.bus.publish(subject, payload, reply=self._mailbox, headers=headers)
+            await self.bus.publish(subject, payload, reply=self.mailbox, headers=headers)
             welcome = await self._welcome(queue, model)
             flow = welcome.flow
             yield welcome
@@ -173,5 +174,16 @@ async def _in_order(queue: asyncio.Queue[_Heard]) -> AsyncIterator[Delta | Done]
             yield message
             return
         if isinstance(message, Delta) and message.offset + len(message.tokens) > seen:
+            yield _unseen(message, seen)
             seen = message.offset + len(message.tokens)
-            yield message
+
+
+def _unseen(delta: Delta, seen: int) -> Delta:
+    """The part of a message that is new. Its text is kept only where all of it is: what text
+    belongs to which token is not told."""
+    again = seen - delta.offset
+    if again <= 0:
+        return delta
+    return replace(
+        delta, offset=seen, tokens=delta.tokens[again:], text="", logprobs=delta.logprobs[again:]
+    )

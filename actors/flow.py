@@ -21,6 +21,7 @@ from bus.messages import (
     Started,
     Suspended,
 )
+from bus.public import Delta
 from observability.flow import FlowTrace
 from orchestrations.machine import Done, Idle, State, Strategy
 
@@ -96,6 +97,15 @@ class Flow:
         self.owed[type(command).__name__, command.engine] = order
         self.touched.add(command.engine)
         return order
+
+    def heard(self, delta: Delta, now: float) -> None:
+        """More of the answer; what was seen already adds nothing."""
+        self.active_s = now
+        if self.first_token_s is None:
+            self.first_token_s = now
+        missing = delta.offset + len(delta.tokens) - len(self.tokens)
+        if 0 < missing <= len(delta.tokens):
+            self.tokens.extend(delta.tokens[-missing:])
 
     def forget_engine(self, engine: str) -> list[str]:
         """Nothing is owed by an engine that is gone; returns the verbs it did owe."""

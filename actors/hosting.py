@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -17,7 +17,6 @@ from bus.codec import encode, encode_json
 from bus.messages import (
     EngineEvent,
     Finished,
-    Mailbox,
     Order,
     Prepared,
     Refused,
@@ -34,6 +33,10 @@ from observability.command import Handled, command_spans
 from observability.spans import Attribute, Span, SpanContext
 
 from .effects import Effect, Publish, Record
+
+_Encoding: TypeAlias = Literal["json", "msgpack"]
+_Box: TypeAlias = tuple[str, _Encoding]
+"""A `bus.messages.Mailbox`, as what is quicker to look up."""
 
 
 class Engine(Protocol):
@@ -104,7 +107,7 @@ class HostCore:
         """
         outcomes = list(outcomes)
         outputs = [o for o in outcomes if isinstance(o, Output)]
-        effects: list[Effect] = [*self._mail(outputs), *self._copies(outputs)] if outputs else []
+        effects: list[Effect] = [*self._letters(outputs)] if outputs else []
         for outcome in outcomes:
             if isinstance(outcome, Told):
                 effects += self._report(outcome, now)
@@ -116,23 +119,22 @@ class HostCore:
 
     # --- tokens ---
 
-    def _mail(self, outputs: list[Output]) -> list[Publish]:
-        boxes: dict[Mailbox, list[Delta | Done]] = defaultdict(list)
-        for output in outputs:
-            boxes[output.reply].append(output.message)
-            self._tokens += len(output.message.tokens) if isinstance(output.message, Delta) else 0
-        mail = [letter for box, messages in boxes.items() for letter in _letters(box, messages)]
-        self._messages += len(mail)
-        return mail
-
-    def _copies(self, outputs: list[Output]) -> list[Publish]:
-        """What the routers follow their flows by, and would recover them from."""
+    def _letters(self, outputs: list[Output]) -> list[Publish]:
+        """Users' mail, then what the routers follow their flows by, and would recover them from."""
+        boxes: dict[_Box, list[Delta | Done]] = defaultdict(list)
         routers: dict[str, list[Delta]] = defaultdict(list)
         for output in outputs:
-            leg = self._legs.get(output.flow)
-            if leg is not None and isinstance(output.message, Delta):
-                routers[leg.router].append(output.message)
-        return [Publish(self.subjects.tokens(r), encode(batch)) for r, batch in routers.items()]
+            message, reply = output.message, output.reply
+            boxes[reply.subject, reply.encoding].append(message)
+            if isinstance(message, Delta):
+                self._tokens += len(message.tokens)
+                leg = self._legs.get(output.flow)
+                if leg is not None:
+                    routers[leg.router].append(message)
+        mail = [letter for box, messages in boxes.items() for letter in _mail(*box, messages)]
+        self._messages += len(mail)
+        copies = [Publish(self.subjects.tokens(r), encode(batch)) for r, batch in routers.items()]
+        return mail + copies
 
     # --- events ---
 
@@ -186,11 +188,11 @@ class HostCore:
         return command_spans(accepted.parent, handled)
 
 
-def _letters(box: Mailbox, messages: list[Delta | Done]) -> list[Publish]:
+def _mail(subject: str, encoding: _Encoding, messages: list[Delta | Done]) -> list[Publish]:
     """One message for a mailbox that reads batches; one per token message for plain JSON."""
-    if box.encoding == "json":
-        return [Publish(box.subject, encode_json(message)) for message in messages]
-    return [Publish(box.subject, encode(messages))]
+    if encoding == "json":
+        return [Publish(subject, encode_json(message)) for message in messages]
+    return [Publish(subject, encode(messages))]
 
 
 def _error(event: EngineEvent) -> str | None:

@@ -29,9 +29,6 @@ from .routing import Asked, RouterCore, RouterInput, Ticked, Undelivered, Withdr
 logger = logging.getLogger("microserve.router")
 
 TICK_S = 0.25
-ACCEPT_WITHIN_S = 2.0
-"""An engine accepts between two messages of its loop, however long its steps are."""
-TRIES = 3
 
 
 class Desk(Struct, frozen=True):
@@ -39,6 +36,14 @@ class Desk(Struct, frozen=True):
 
     tokenizer: Tokenizer
     limits: Limits
+
+
+class Patience(Struct, frozen=True):
+    """How long an order is tried."""
+
+    accept_within_s: float = 2.0
+    """An engine accepts between two messages of its loop, however long its steps are."""
+    tries: int = 3
 
 
 class RouterHost:
@@ -51,8 +56,10 @@ class RouterHost:
         desks: Mapping[str, Desk],
         sink: SpanSink,
         clock: Clock,
+        patience: Patience = Patience(),  # noqa: B008 - frozen
     ) -> None:
         self.bus, self.core, self.desks, self.clock = bus, core, desks, clock
+        self.patience = patience
         self._carrier = Carrier(bus, sink)
         self._tasks: asyncio.TaskGroup
         self.ready = asyncio.Event()
@@ -163,7 +170,7 @@ class RouterHost:
         await self._carrier.carry(effects)
         sends = [self._deliver(e) for e in effects if isinstance(e, Send)]
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ACCEPT_WITHIN_S):
+            async with asyncio.timeout(self.patience.accept_within_s):
                 await asyncio.gather(*sends, return_exceptions=True)
 
     async def _send(self, send: Send) -> None:
@@ -176,10 +183,10 @@ class RouterHost:
         order, verb = send.order, type(send.order.command).__name__
         subject = self.core.config.subjects.command(order.command.engine, verb)
         payload = encode(order)
-        for _ in range(TRIES):
+        for _ in range(self.patience.tries):
             try:
                 reply = await self.bus.request(
-                    subject, payload, timeout_s=ACCEPT_WITHIN_S, headers=send.headers
+                    subject, payload, timeout_s=self.patience.accept_within_s, headers=send.headers
                 )
             except RequestTimedOut:
                 continue  # orders are idempotent: saying it again is safe
@@ -191,7 +198,7 @@ class RouterHost:
                 return Undelivered(order, Refused(verb, "internal", str(error)))
             answer = decode(reply.payload, Accepted | Refused)
             return Undelivered(order, answer) if isinstance(answer, Refused) else None
-        logger.warning("%s did not accept a %s in %d tries", order.command.engine, verb, TRIES)
+        logger.warning("%s did not accept a %s in time", order.command.engine, verb)
         return Undelivered(order)
 
 

@@ -194,15 +194,8 @@ class RouterCore:
     def _streamed(self, batch: Batch, now: float) -> list[Effect]:
         """Our own copy of what users read. An offset that was seen already adds nothing."""
         for message in batch:
-            flow = self.flows.get(message.flow) if isinstance(message, Delta) else None
-            if flow is None or not isinstance(message, Delta):
-                continue
-            flow.active_s = now
-            if flow.first_token_s is None:
-                flow.first_token_s = now
-            missing = message.offset + len(message.tokens) - len(flow.tokens)
-            if 0 < missing <= len(message.tokens):
-                flow.tokens.extend(message.tokens[-missing:])
+            if isinstance(message, Delta) and (flow := self.flows.get(message.flow)):
+                flow.heard(message, now)
         return []
 
     def _beat(self, beat: Beat, now: float) -> list[Effect]:

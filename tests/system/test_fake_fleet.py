@@ -88,7 +88,7 @@ async def _read(system: Fleet, request: GenerateRequest, limit: int | None) -> l
             tokens += message.tokens
         if limit is not None and len(tokens) >= limit:
             break
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     return tokens
 
 

@@ -86,7 +86,7 @@ async def _read(real: Real, request: GenerateRequest, limit: int | None) -> list
             tokens += message.tokens
         if limit is not None and len(tokens) >= limit:
             break
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     return tokens
 
 

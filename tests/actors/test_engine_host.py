@@ -1,0 +1,202 @@
+"""The engine host's shell: one owner of the engine at a time; nothing is refused as early."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from actors.clock import monotone
+from actors.engine import EngineHost, Transfers
+from actors.hosting import HostCore
+from bus.codec import decode, encode
+from bus.interface import Message
+from bus.memory import MemoryBroker, MemoryBus
+from bus.messages import (
+    Accepted,
+    Answer,
+    AnyCommand,
+    Beat,
+    Matched,
+    Order,
+    Query,
+    Refused,
+    Release,
+    Released,
+    Report,
+)
+from bus.subjects import Subjects
+from bus.tokens import Tokens
+from bus.transfers import Arrived, TransferEvent
+from engine.outcomes import Outcome, Told
+from observability.sink import NullSink
+
+PROMPT = Tokens((1, 2))
+QUERY = Query("e0", PROMPT)
+
+
+class Stepping:
+    """An engine that answers at once, and steps only while it is told to."""
+
+    def __init__(self) -> None:
+        self.has_work = False
+        self.heard: list[Order | TransferEvent] = []
+        self.stepping, self.go_on = threading.Event(), threading.Event()
+        self.owners = 0
+
+    def handle(self, event: Order | TransferEvent, now: float) -> list[Outcome]:
+        assert self.owners == 0, "the engine is on the device thread"
+        self.heard.append(event)
+        if not isinstance(event, Order):
+            return []
+        verb = type(event.command).__name__
+        answer = Released() if verb == "Release" else Matched(len(self.heard), 0, 0)
+        return [Told(event.flow, event.attempt, verb, answer)]
+
+    def step(self, now: float) -> list[Outcome]:
+        self.owners += 1
+        self.stepping.set()
+        assert self.go_on.wait(10)
+        self.has_work = False
+        self.owners -= 1
+        return []
+
+
+class Router:
+    """The other side: gives orders, hears reports and beats."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self.bus = bus
+        self.reports: asyncio.Queue[Report] = asyncio.Queue()
+        self.beats: asyncio.Queue[Beat] = asyncio.Queue()
+
+    async def listen(self) -> None:
+        async def on_report(message: Message) -> None:
+            self.reports.put_nowait(decode(message.payload, Report))
+
+        async def on_beat(message: Message) -> None:
+            self.beats.put_nowait(decode(message.payload, Beat))
+
+        await self.bus.subscribe("ms.router.r0.event", on_report)
+        await self.bus.subscribe("ms.beat.*", on_beat)
+
+    async def order(self, command: AnyCommand, flow: str = "f") -> Accepted | Refused:
+        return await self.send(type(command).__name__, encode(Order(flow, 1, "r0", command)))
+
+    async def send(self, verb: str, payload: bytes) -> Accepted | Refused:
+        reply = await self.bus.request(f"ms.engine.e0.{verb}", payload, timeout_s=5)
+        answer: Accepted | Refused = decode(reply.payload, Accepted | Refused)
+        return answer
+
+    async def report(self) -> Answer:
+        async with asyncio.timeout(5):
+            return (await self.reports.get()).event
+
+
+@asynccontextmanager
+async def host() -> AsyncIterator[tuple[Stepping, EngineHost, Router]]:
+    broker, engine = MemoryBroker(), Stepping()
+    async with MemoryBus(broker) as theirs, MemoryBus(broker) as ours:
+        router = Router(theirs)
+        await router.listen()
+        beat = Beat("e0", 1, "m", "both", 0, 1, 1, 16, 99, "c")
+        core = HostCore("e0", 1, engine, Subjects())
+        host = EngineHost(ours, core, engine, lambda: beat, NullSink(), monotone())
+        task = asyncio.create_task(host.run())
+        await host.ready.wait()
+        try:
+            yield engine, host, router
+        finally:
+            engine.go_on.set()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_order_is_accepted_and_then_reported() -> None:
+    async with host() as (_, _, router):
+        assert isinstance(await router.order(QUERY), Accepted)
+        assert await router.report() == Matched(1, 0, 0)
+
+
+async def test_an_order_during_a_step_is_accepted_at_once_and_carried_out_after_it() -> None:
+    async with host() as (engine, _, router):
+        engine.has_work = True
+        await router.order(QUERY, "first")
+        await asyncio.to_thread(engine.stepping.wait, 5)
+        await router.report()
+
+        assert isinstance(await router.order(QUERY, "second"), Accepted)
+        assert len(engine.heard) == 1
+        engine.go_on.set()
+
+        assert await router.report() == Matched(2, 0, 0)
+
+
+async def test_orders_that_waited_keep_their_order() -> None:
+    async with host() as (engine, _, router):
+        engine.has_work = True
+        await router.order(QUERY, "first")
+        await asyncio.to_thread(engine.stepping.wait, 5)
+        for flow in "abc":
+            await router.order(QUERY, flow)
+        engine.go_on.set()
+        for _ in range(4):
+            await router.report()
+
+        assert [o.flow for o in engine.heard if isinstance(o, Order)] == ["first", "a", "b", "c"]
+
+
+async def test_a_transfer_event_from_another_thread_waits_for_the_step_too() -> None:
+    async with host() as (engine, shell, router):
+        transfers = Transfers(asyncio.get_running_loop())
+        transfers.listen(shell.transferred)
+        engine.has_work = True
+        await router.order(QUERY, "first")
+        await asyncio.to_thread(engine.stepping.wait, 5)
+        event = Arrived("a", 1, 5)
+        thread = threading.Thread(target=transfers, args=(event,))
+        thread.start()
+        await asyncio.to_thread(thread.join)
+        engine.go_on.set()
+        await router.order(Release("e0"), "last")
+        while await router.report() != Released():
+            pass
+
+        assert event in engine.heard
+
+
+async def test_transfer_events_before_anybody_listens_are_kept() -> None:
+    transfers, heard = Transfers(asyncio.get_running_loop()), list[TransferEvent]()
+    early, late = Arrived("a", 1, 1), Arrived("b", 1, 2)
+    transfers(early)
+    await asyncio.sleep(0)
+
+    transfers.listen(heard.append)
+    transfers(late)
+    await asyncio.sleep(0)
+
+    assert heard == [early, late]
+
+
+async def test_unreadable_and_misdirected_orders_are_refused_in_words() -> None:
+    async with host() as (engine, _, router):
+        garbage = await router.send("Query", b"\xc1")
+        mixed_up = await router.send("Query", encode(Order("f", 1, "r0", Release("e0"))))
+        elsewhere = await router.send("Query", encode(Order("f", 1, "r0", Query("e9", PROMPT))))
+
+        for refused, words in ((garbage, ""), (mixed_up, "Release"), (elsewhere, "e9")):
+            assert isinstance(refused, Refused)
+            assert refused.reason == "bad_message"
+            assert words in refused.message
+        assert engine.heard == []
+
+
+async def test_the_last_beat_says_goodbye() -> None:
+    async with host() as (_, _, router):
+        async with asyncio.timeout(5):
+            assert not (await router.beats.get()).leaving
+        while not router.beats.empty():
+            router.beats.get_nowait()
+    # The host ended inside; what it said last is in the queue.
+    assert router.beats.get_nowait().leaving

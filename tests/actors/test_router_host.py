@@ -1,0 +1,175 @@
+"""The router host's shell: how an order gets to its engine, and what if it does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+
+from actors.client import Client
+from actors.clock import monotone
+from actors.intake import Limits
+from actors.router import Desk, Patience, RouterHost
+from actors.routing import RouterConfig, RouterCore
+from bus.codec import decode, encode
+from bus.interface import Message
+from bus.memory import MemoryBroker, MemoryBus
+from bus.messages import Accepted, Beat, Finished, Order, Refused, Release, Report, Usage
+from bus.public import ChatMessage, Done, GenerateRequest, Welcome
+from observability.sink import NullSink
+from orchestrations.registry import strategies
+
+REQUEST = GenerateRequest(prompt="hello", orchestration="data_parallel")
+Answer = Callable[[Order, int], Awaitable[Accepted | Refused | None]]
+
+
+class Letters:
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+        return []
+
+
+class System:
+    """A router, and an engine that is a script."""
+
+    def __init__(self, broker: MemoryBroker, client: Client, core: RouterCore) -> None:
+        self.broker, self.client, self.core = broker, client, core
+        self.orders: list[Order] = []
+        self.task: asyncio.Task[None]
+
+    async def ask(self) -> Done:
+        async for message in self.client.generate("m", REQUEST):
+            if isinstance(message, Done):
+                return message
+        raise AssertionError("no end")
+
+
+@asynccontextmanager
+async def system(answer: Answer | None) -> AsyncIterator[System]:
+    broker = MemoryBroker()
+    async with (
+        MemoryBus(broker) as router_bus,
+        MemoryBus(broker) as engine_bus,
+        MemoryBus(broker) as client_bus,
+        Client(client_bus) as client,
+    ):
+        core = RouterCore(RouterConfig("r0"), strategies())
+        desks = {"m": Desk(Letters(), Limits(1000, 256, tuple(strategies())))}
+        host = RouterHost(router_bus, core, desks, NullSink(), monotone(), Patience(0.05))
+        it = System(broker, client, core)
+        it.task = asyncio.create_task(host.run())
+
+        async def on_order(message: Message) -> None:
+            it.orders.append(decode(message.payload, Order))
+            assert answer is not None
+            reply = await answer(it.orders[-1], len(it.orders))
+            if reply is not None:
+                await engine_bus.publish(message.reply, encode(reply))
+            if isinstance(reply, Accepted) and not isinstance(it.orders[-1].command, Release):
+                order = it.orders[-1]
+                finished = Finished("stop", Usage())
+                report = Report(order.flow, order.attempt, "e0", 1, finished)
+                await engine_bus.publish(f"ms.router.{order.router}.event", encode(report))
+
+        if answer is not None:
+            await engine_bus.subscribe("ms.engine.e0.*", on_order)
+        await host.ready.wait()
+        beat = Beat("e0", 1, "m", "both", 0, 1, 1, 16, 99, "c")
+        await engine_bus.publish("ms.beat.e0", encode(beat))
+        await engine_bus.flush()
+        await until(lambda: bool(core.roster.seen))
+        try:
+            yield it
+        finally:
+            it.task.cancel()
+            await asyncio.gather(it.task, return_exceptions=True)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0)
+
+
+async def settled(it: System) -> None:
+    await until(lambda: not it.core.flows)
+
+
+@asynccontextmanager
+async def started(it: System) -> AsyncIterator[None]:
+    """A request whose answer nobody waits for."""
+    async with aclosing(it.client.generate("m", REQUEST)) as stream:
+        assert isinstance(await anext(stream), Welcome)
+        yield
+
+
+async def test_an_order_that_is_not_accepted_in_time_is_said_again() -> None:
+    async def second_time(order: Order, count: int) -> Accepted | None:
+        return Accepted() if count == 2 else None
+
+    async with system(second_time) as it:
+        async with started(it):
+            await settled(it)
+
+        assert it.orders[0] == it.orders[1]
+        assert it.core.statistics().outcomes == {"finished": 1}
+
+
+async def test_an_engine_that_never_accepts_is_given_up() -> None:
+    async def never(order: Order, count: int) -> None:
+        return None
+
+    async with system(never) as it:
+        done = await it.ask()
+
+    assert done.reason == "error"
+    assert "e0 was lost" in done.message
+
+
+async def test_an_engine_that_nobody_hears_is_lost_at_once() -> None:
+    async with system(None) as it:
+        done = await it.ask()
+
+    assert done.reason == "error"
+    assert "e0 was lost" in done.message
+
+
+async def test_an_order_turned_down_at_the_door_ends_the_flow_in_its_words() -> None:
+    async def turn_down(order: Order, count: int) -> Refused:
+        return Refused(type(order.command).__name__, "bad_message", "not readable")
+
+    async with system(turn_down) as it:
+        done = await it.ask()
+
+    assert "not readable" in done.message
+
+
+async def test_a_router_that_is_stopped_ends_its_flows_and_frees_their_pages() -> None:
+    async def keep(order: Order, count: int) -> Accepted | None:
+        return Accepted() if isinstance(order.command, Release) else None
+
+    async with system(keep) as it:
+        asked = asyncio.create_task(it.ask())
+        await until(lambda: bool(it.orders))
+        it.task.cancel()
+        done = await asked
+
+        assert done.reason == "cancelled"
+        await asyncio.gather(it.task, return_exceptions=True)
+        assert isinstance(it.orders[-1].command, Release)
+
+
+async def test_unreadable_messages_are_survived() -> None:
+    async def accept(order: Order, count: int) -> Accepted:
+        return Accepted()
+
+    async with system(accept) as it, MemoryBus(it.broker) as bus:
+        for subject in ("ms.beat.e0", "ms.router.r0.event", "ms.router.r0.tokens"):
+            await bus.publish(subject, b"\xc1")
+        await bus.publish("ms.flow.nobody.cancel", b"")
+
+        async with started(it):
+            await settled(it)
+        assert it.core.statistics().outcomes == {"finished": 1}
