@@ -1,0 +1,1 @@
+"""The processes that take part in benchmarks, one module each."""
