@@ -67,6 +67,8 @@ class UcxTransport:
         self.identity: PeerId = secrets.token_bytes(PEER_ID_BYTES)
         self.address = join_address(self.identity, self._worker.address)
         self._pool: Memory | None = None
+        self._view: memoryview | None = None
+        """Keeps the pool while peers may write to it, even if nobody here looks at it."""
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._asleep = self._stopping = self._closed = False
         self._commands = Commands(self._ring)
@@ -100,7 +102,8 @@ class UcxTransport:
             self._pool = Memory(self._context, num_bytes)
         except UcxError as error:
             raise UcxUnavailable([f"a pool of {num_bytes} bytes ({error})"]) from None
-        return self._pool.view()
+        self._view = self._pool.view()
+        return self._view
 
     def start(self, handler: Handler) -> None:
         self._handler = handler
@@ -117,6 +120,7 @@ class UcxTransport:
             self._thread.join()
         if not self._closed:
             self._closed = True
+            self._view = None
             self._commands.close()
             self._worker.close()
             self._context.release()
@@ -190,9 +194,9 @@ class UcxTransport:
         """Failures, then flushes that landed, then losses that are complete."""
         happened = False
         while self._worker.failed:
-            handle, _ = self._worker.failed.popleft()
-            self._lose_endpoint(handle)
+            self._lose_endpoint(*self._worker.failed.popleft())
         for late in [peer for peer, by in self._connecting.items() if time.monotonic() > by]:
+            log.warning("peer %s never answered", late.hex())
             self._lose(self._peers[late])
         for peer in list(self._peers.values()):
             peer.settled()
@@ -247,12 +251,14 @@ class UcxTransport:
         """A connection that cannot be written to is lost, whether or not UCX has told so."""
         try:
             act()
-        except UcxError:
+        except UcxError as error:
+            log.warning("the connection to peer %s broke: %s", peer.peer.hex(), error)
             self._lose(peer)
 
-    def _lose_endpoint(self, handle: int) -> None:
+    def _lose_endpoint(self, handle: int, status: int) -> None:
         for peer in list(self._peers.values()):
             if peer.endpoint.handle.value == handle:
+                log.warning("peer %s is gone: UCX status %d", peer.peer.hex(), status)
                 self._lose(peer)
 
     def _lose(self, peer: Connection) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from kvtransport.transport import PEER_ID_BYTES, Unreachable, peer_id
 
-from .sites import Piece, Site, World
+from .sites import LocalSite, Piece, Site, World
 
 MIB = 2**20
 
@@ -54,6 +54,25 @@ def test_bytes_take_the_lane_that_is_told(lane_world: World) -> None:
 
     assert there.read(0, 12) == b"by this lane"
     assert here.lane(id_of(there), there.memory()) in lane_world.lanes
+
+
+def test_the_pool_lives_while_nobody_looks_at_it(world: World) -> None:
+    here, there = joined(world)
+    there.look_away()
+
+    here.put(id_of(there), there.memory(), [(0, 0, 4096)])
+
+    assert here.flush(id_of(there))
+
+
+def test_a_view_of_the_pool_outlives_the_transport(world: World) -> None:
+    here = world.here(MIB)
+    assert isinstance(here, LocalSite)
+    here.fill(0, b"kept")
+
+    here.close()
+
+    assert here.read(0, 4) == b"kept"
 
 
 def test_scattered_runs_land_each_in_its_place(world: World) -> None:
