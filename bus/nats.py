@@ -25,8 +25,8 @@ from .interface import (
     Service,
 )
 from .nats_subscription import NatsSubscription
+from .quick import QuickClient
 from .stage import Stage
-from .sturdy import SturdyClient
 from .watch import Watch
 
 __all__ = ["CannotConnect", "NatsBus", "NatsConfig"]
@@ -37,7 +37,7 @@ NO_RESPONDERS: Final = "503"
 HIGH_WATER_BYTES: Final = 1 << 20
 """Unwritten bytes from which on a publisher waits for the network."""
 UNREACHABLE_BYTES: Final = 1 << 30
-"""nats-py's own limit, out of the way of ours (see `SturdyClient.written`)."""
+"""nats-py's own limit, out of the way of ours (see `QuickClient.written`)."""
 
 
 class NatsBus:
@@ -51,7 +51,7 @@ class NatsBus:
         self._url = url
         self._name = name
         self._config = config or NatsConfig()
-        self._client = SturdyClient()
+        self._client = QuickClient()
         self._nuid = NUID()
         self._subscriptions: dict[Native, NatsSubscription] = {}
         self._stage = Stage.NEW

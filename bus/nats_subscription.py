@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as Native
 
 from .handling import Handling
 from .interface import Message, SubscriptionStatistics
 from .sturdy import SturdyClient
+
+
+class Heard(Struct, frozen=True):
+    """What the bus reads of nats-py's `Msg`, at a fifth of its price."""
+
+    data: bytes
+    subject: str
+    reply: str
+    headers: dict[str, str]
 
 
 class NatsSubscription:
@@ -29,7 +39,7 @@ class NatsSubscription:
         self._native = native
         self._peers[native] = self
 
-    async def deliver(self, message: Msg) -> None:
+    async def deliver(self, message: Msg | Heard) -> None:
         """For nats-py: handle one message."""
         await self._handling.call(received(message))
         if self._handling.stopped:
@@ -74,5 +84,5 @@ class NatsSubscription:
         )
 
 
-def received(message: Msg) -> Message:
+def received(message: Msg | Heard) -> Message:
     return Message(message.subject, message.data, message.reply, message.headers or {})

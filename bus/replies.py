@@ -32,9 +32,6 @@ class Replies:
         reply = self._awaited[subject.encode()] = asyncio.get_running_loop().create_future()
         return subject, reply
 
-    def is_awaited(self, subject: bytes) -> bool:
-        return subject in self._awaited
-
     def arrived(self, subject: bytes, message: Message) -> None:
         reply = self._awaited.pop(subject, None)
         if reply is not None and not reply.done():
