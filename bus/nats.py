@@ -13,7 +13,7 @@ from nats.nuid import NUID
 from . import discovery
 from .checks import check_concrete, check_pattern, check_pending, check_queue, check_size
 from .connection import CannotConnect, NatsConfig, servers, without_secret
-from .handling import YIELD_EVERY, Handling
+from .handling import Handling
 from .interface import (
     BusStatistics,
     Disconnected,
@@ -34,6 +34,9 @@ __all__ = ["CannotConnect", "NatsBus", "NatsConfig"]
 logger = logging.getLogger("microserve.bus")
 
 NO_RESPONDERS: Final = "503"
+YIELD_EVERY: Final = 128
+"""Messages of one publisher after which others in the event loop get a turn, and what was published
+is written: more than a step of an engine has for 64 plain inboxes."""
 HIGH_WATER_BYTES: Final = 1 << 20
 """Unwritten bytes from which on a publisher waits for the network."""
 UNREACHABLE_BYTES: Final = 1 << 30
@@ -120,7 +123,7 @@ class NatsBus:
         check_concrete(subject)
         if reply:
             check_concrete(reply)
-        if not self._has_room():
+        if not self._client.has_room(HIGH_WATER_BYTES):
             await self._make_room(len(payload))
         check_size(subject, payload, headers, self._client.max_payload)
         self._client.send(subject, payload, reply, headers)
@@ -131,7 +134,7 @@ class NatsBus:
         self, subject: str, payload: bytes, *, timeout_s: float, headers: Headers | None = None
     ) -> Message:
         check_concrete(subject)
-        if not self._has_room():
+        if not self._client.has_room(HIGH_WATER_BYTES):
             await self._make_room(len(payload))
         check_size(subject, payload, headers, self._client.max_payload)
         try:
@@ -215,11 +218,6 @@ class NatsBus:
         self._stage.require_open()
         if self._client.is_closed:
             raise Disconnected(f"the broker ended the connection: {self._client.last_error}")
-
-    def _has_room(self) -> bool:
-        """Whether a message can be handed over at once: what is true of nearly all."""
-        client = self._client
-        return client.is_connected and client.pending_data_size <= HIGH_WATER_BYTES
 
     async def _make_room(self, num_bytes: int) -> None:
         """Raises: Disconnected."""

@@ -9,7 +9,6 @@ import asyncio
 from typing import Any, Final
 
 from nats.aio.transport import TcpTransport
-from nats.protocol.command import hpub_cmd, pub_cmd
 
 from .headers import header_block, read_headers
 from .interface import Headers, Message
@@ -21,6 +20,7 @@ from .sturdy import SturdyClient
 
 UNSENT_BYTES: Final = 1 << 16
 """What the transport may hold before writing waits for it: where asyncio says "pause", too."""
+_LINE_END: Final = b"\r\n"
 
 
 class QuickClient(SturdyClient):
@@ -43,15 +43,21 @@ class QuickClient(SturdyClient):
 
         `publish` checks it again, and takes three coroutines and a full queue to get here.
         """
-        block = header_block(headers) if headers else b""
-        command = (
-            hpub_cmd(subject, reply, block, payload) if block else pub_cmd(subject, reply, payload)
-        )
+        if headers:
+            block = header_block(headers)
+            size = f"{len(block)} {len(block) + len(payload)}"
+            head = f"HPUB {subject} {reply} {size}\r\n".encode() + block
+        else:
+            head = f"PUB {subject} {reply} {len(payload)}\r\n".encode()
+        self._pending += (head, payload, _LINE_END)
+        self._pending_data_size += len(head) + len(payload) + len(_LINE_END)
         self.stats["out_msgs"] += 1
         self.stats["out_bytes"] += len(payload)
-        self._pending.append(command)
-        self._pending_data_size += len(command)
         self._write_soon()
+
+    def has_room(self, unwritten_bytes: int) -> bool:
+        """Whether there is a connection, and not so much to be written that one has to wait."""
+        return self._status == self.CONNECTED and self._pending_data_size <= unwritten_bytes
 
     async def ask(
         self, subject: str, payload: bytes, headers: Headers | None, timeout_s: float
@@ -96,7 +102,8 @@ class QuickClient(SturdyClient):
         if writer is None:
             self._wake_flusher()
             return
-        writer.writelines(self._pending)
+        # One buffer, since uvloop takes longer to lay out many than to send them.
+        writer.write(b"".join(self._pending))
         self._pending = []
         self._pending_data_size = 0
 
