@@ -6,9 +6,9 @@ import asyncio
 import logging
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Self
 
 from msgspec.structs import replace
 
@@ -17,12 +17,12 @@ from bus.interface import Bus, Message, Subscription
 from bus.public import Batch, Delta, Done, GenerateRequest, Rejected, Reply, Welcome
 from bus.subjects import Subjects
 
+from .answer import Answer
+
 logger = logging.getLogger("microserve.client")
 
 ACCEPT_WITHIN_S = 10.0
 NO_RESPONDERS = "503"
-_Heard: TypeAlias = Reply | None
-"""None: the broker found nobody to take the request."""
 MAX_STRANGERS = 1024
 """Flows whose tokens may come before their `Welcome` does."""
 
@@ -58,8 +58,8 @@ class Client:
         self.mailbox = bus.inbox()
         """The subject that every answer comes to."""
         self._subscription: Subscription | None = None
-        self._by_tag: dict[str, asyncio.Queue[_Heard]] = {}
-        self._by_flow: dict[str, asyncio.Queue[_Heard]] = {}
+        self._by_tag: dict[str, Answer] = {}
+        self._by_flow: dict[str, Answer] = {}
         self._unheard: dict[str, str] = {}
         """The subjects of requests that nobody has answered yet, by tag."""
         self._strangers: dict[str, list[Reply]] = defaultdict(list)
@@ -89,17 +89,18 @@ class Client:
             NoRouter: nobody took it.
         """
         tag = secrets.token_hex(8)
-        queue: asyncio.Queue[_Heard] = asyncio.Queue()
+        answer = Answer()
         subject = self.subjects.generate(model)
-        self._by_tag[tag], self._unheard[tag] = queue, subject
+        self._by_tag[tag], self._unheard[tag] = answer, subject
         flow = ""
         try:
             payload = encode(replace(request, tag=tag))
             await self.bus.publish(subject, payload, reply=self.mailbox, headers=headers)
-            welcome = await self._welcome(queue, model)
+            welcome = await self._welcome(answer, model)
             flow = welcome.flow
             yield welcome
-            async for message in _in_order(queue):
+            while flow:
+                message = await answer.next()
                 if isinstance(message, Done):
                     flow = ""
                 yield message
@@ -112,10 +113,10 @@ class Client:
         """Ask for the end of a flow, wherever it is; its `Done` says ``cancelled``."""
         await self.bus.publish(self.subjects.cancel(flow), b"")
 
-    async def _welcome(self, queue: asyncio.Queue[_Heard], model: str) -> Welcome:
+    async def _welcome(self, answer: Answer, model: str) -> Welcome:
         try:
             async with asyncio.timeout(ACCEPT_WITHIN_S):
-                first = await queue.get()
+                first = await answer.first()
         except TimeoutError:
             raise NoRouter(model) from None
         if first is None:
@@ -127,8 +128,8 @@ class Client:
 
     def _forget(self, tag: str) -> None:
         self._unheard.pop(tag, None)
-        queue = self._by_tag.pop(tag)
-        for flow in [f for f, q in self._by_flow.items() if q is queue]:
+        answer = self._by_tag.pop(tag)
+        for flow in [f for f, a in self._by_flow.items() if a is answer]:
             del self._by_flow[flow]
 
     async def _on_batch(self, message: Message) -> None:
@@ -146,44 +147,25 @@ class Client:
     def _nobody(self, subject: str) -> None:
         """The broker says that nobody listens where a request went."""
         for tag in [t for t, s in self._unheard.items() if s == subject]:
-            self._by_tag[tag].put_nowait(None)
+            self._by_tag[tag].put(None)
 
     def _sort(self, reply: Reply) -> None:
-        if isinstance(reply, Welcome | Rejected):
-            self._unheard.pop(reply.tag, None)
-            queue = self._by_tag.get(reply.tag)
-            if queue is None:
-                return
-            queue.put_nowait(reply)
-            if isinstance(reply, Welcome):
-                self._by_flow[reply.flow] = queue
-                for early in self._strangers.pop(reply.flow, ()):
-                    queue.put_nowait(early)
-        elif (queue := self._by_flow.get(reply.flow)) is not None:
-            queue.put_nowait(reply)
+        if isinstance(reply, Delta | Done):
+            self._follow(reply)
+            return
+        self._unheard.pop(reply.tag, None)
+        answer = self._by_tag.get(reply.tag)
+        if answer is None:
+            return
+        answer.put(reply)
+        if isinstance(reply, Welcome):
+            self._by_flow[reply.flow] = answer
+            for early in self._strangers.pop(reply.flow, ()):
+                answer.put(early)
+
+    def _follow(self, reply: Delta | Done) -> None:
+        answer = self._by_flow.get(reply.flow)
+        if answer is not None:
+            answer.put(reply)
         elif reply.flow in self._strangers or len(self._strangers) < MAX_STRANGERS:
             self._strangers[reply.flow].append(reply)
-
-
-async def _in_order(queue: asyncio.Queue[_Heard]) -> AsyncIterator[Delta | Done]:
-    """Every token once, by offset; ends with the first terminal message."""
-    seen = 0
-    while True:
-        message = await queue.get()
-        if isinstance(message, Done):
-            yield message
-            return
-        if isinstance(message, Delta) and message.offset + len(message.tokens) > seen:
-            yield _unseen(message, seen)
-            seen = message.offset + len(message.tokens)
-
-
-def _unseen(delta: Delta, seen: int) -> Delta:
-    """The part of a message that is new. Its text is kept only where all of it is: what text
-    belongs to which token is not told."""
-    again = seen - delta.offset
-    if again <= 0:
-        return delta
-    return replace(
-        delta, offset=seen, tokens=delta.tokens[again:], text="", logprobs=delta.logprobs[again:]
-    )

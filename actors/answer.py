@@ -1,0 +1,59 @@
+"""One answer on its way from the client's mailbox to whoever reads it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TypeAlias
+
+from msgspec.structs import replace
+
+from bus.public import Delta, Done, Reply
+
+Heard: TypeAlias = Reply | None
+"""None: the broker found nobody to take the request."""
+
+
+class Answer:
+    """What was heard and not read yet. For one event loop and one reader at a time.
+
+    An `asyncio.Queue` between two async generators did the same at twice the price per token.
+    """
+
+    def __init__(self) -> None:
+        self._heard: deque[Heard] = deque()
+        self._news: asyncio.Future[None] | None = None
+        self._num_seen = 0
+
+    def put(self, heard: Heard) -> None:
+        self._heard.append(heard)
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    async def first(self) -> Heard:
+        """Whatever was heard first."""
+        while not self._heard:
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        return self._heard.popleft()
+
+    async def next(self) -> Delta | Done:
+        """The next tokens or the end. Every token comes once, by its offset."""
+        while True:
+            message = self._heard.popleft() if self._heard else await self.first()
+            if isinstance(message, Done):
+                return message
+            if isinstance(message, Delta):
+                seen, end = self._num_seen, message.offset + len(message.tokens)
+                if end > seen:
+                    self._num_seen = end
+                    return message if message.offset >= seen else _unseen(message, seen)
+
+
+def _unseen(delta: Delta, seen: int) -> Delta:
+    """The part of a message that is new. Its text is kept only where all of it is: what text
+    belongs to which token is not told."""
+    again = seen - delta.offset
+    return replace(
+        delta, offset=seen, tokens=delta.tokens[again:], text="", logprobs=delta.logprobs[again:]
+    )
