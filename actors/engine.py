@@ -16,7 +16,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol, TypeAlias
 
 from msgspec import Struct
@@ -33,6 +33,7 @@ from observability.spans import SpanContext, parse_traceparent
 
 from .carrier import Carrier
 from .clock import Clock
+from .device import DeviceThread
 from .hosting import HostCore
 from .roster import BEAT_INTERVAL_S
 
@@ -102,13 +103,12 @@ class EngineHost:
         self._pending: deque[_Pending] = deque()
         self._stepping = False
         self._wake = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
         self._latest = beat()
         self.ready = asyncio.Event()
         """Set when the engine listens and the first beat is out."""
 
     async def run(self) -> None:
-        device = ThreadPoolExecutor(1, "device")
+        device = DeviceThread[list[Outcome]]()
         subscription = await self.bus.subscribe(
             self.core.subjects.commands(self.core.name), self._on_order
         )
@@ -119,7 +119,7 @@ class EngineHost:
         finally:
             await subscription.unsubscribe()
             await self._goodbye()
-            device.shutdown(wait=True)
+            device.close()
 
     def transferred(self, event: TransferEvent) -> None:
         """Hand in what the KV transport said, on the loop."""
@@ -175,7 +175,7 @@ class EngineHost:
             self._wake.set()
         await self._carrier.carry(effects)
 
-    async def _work(self, device: ThreadPoolExecutor) -> None:
+    async def _work(self, device: DeviceThread[list[Outcome]]) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -185,10 +185,10 @@ class EngineHost:
                 if self.engine.has_work:
                     await self._step(device)
 
-    async def _step(self, device: ThreadPoolExecutor) -> None:
+    async def _step(self, device: DeviceThread[list[Outcome]]) -> None:
         self._stepping = True
         try:
-            outcomes = await self._loop.run_in_executor(device, self.engine.step, self.clock())
+            outcomes = await device.run(partial(self.engine.step, self.clock()))
         finally:
             self._stepping = False
         await self._carrier.carry(self.core.outcomes(outcomes, self.clock()))
