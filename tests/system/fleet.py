@@ -4,6 +4,7 @@ twins of broker and network."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from bus.public import ChatMessage, Delta, Done, GenerateRequest
 from bus.subjects import Subjects
 from engine.config import EngineConfig
 from engine.engine import Engine
-from engine.fake import FakeDetokenizer, FakeRunner, fake_card
+from engine.fake import Cost, FakeDetokenizer, FakeRunner, fake_card
 from engine.runner import Detokenizer, ModelCard, Runner
 from kvtransport.courier import Courier, CourierConfig
 from kvtransport.memory import MemoryNetwork, MemoryTransport
@@ -52,9 +53,11 @@ class Model:
     tokenizer: Tokenizer = field(default_factory=Numbers)
 
 
-def fake_model(num_pages: int = 256) -> Model:
-    card = fake_card(num_pages=num_pages, page_size=4)
-    return Model(card, lambda buffer: FakeRunner(card, buffer), FakeDetokenizer)
+def fake_model(num_pages: int = 256, step_s: float = 0.0) -> Model:
+    """``step_s`` is what each step really takes, where a test must meet an engine at work."""
+    card, cost = fake_card(num_pages=num_pages, page_size=4), Cost(step_s)
+    pause = time.sleep if step_s else None
+    return Model(card, lambda buffer: FakeRunner(card, buffer, cost, pause), FakeDetokenizer)
 
 
 @dataclass

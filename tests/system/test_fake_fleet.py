@@ -9,6 +9,7 @@ import pytest
 
 from actors.client import Client, NoRouter, RequestRejected
 from bus.codec import decode_public, encode_json
+from bus.fleet import Role
 from bus.interface import Message
 from bus.memory import MemoryBroker, MemoryBus
 from bus.messages import Sampling
@@ -96,14 +97,17 @@ async def _read(system: Fleet, request: GenerateRequest, limit: int | None) -> l
 async def test_when_an_engine_is_killed_its_users_are_told_and_the_others_are_served(
     victim: str,
 ) -> None:
-    async with fleet(fake_model(), {**PAIR, "p1": "prefill", "d1": "decode"}) as system:
-        requests = [GenerateRequest(prompt=prompt(300, n), max_tokens=400) for n in range(8)]
+    four: dict[str, Role] = {**PAIR, "p1": "prefill", "d1": "decode"}
+    async with fleet(fake_model(step_s=0.02), four) as system:
+        requests = [GenerateRequest(prompt=prompt(300, n), max_tokens=40) for n in range(8)]
         asked = [asyncio.create_task(system.ask(r)) for r in requests]
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            while not _at_work(system, victim):  # noqa: ASYNC110 - flows tell nobody
+                await asyncio.sleep(0)
 
         system.members[victim].kill()
 
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(10):
             ends = [done for _, done in await asyncio.gather(*asked)]
         assert {done.reason for done in ends} <= {"length", "error"}
         assert any(victim in done.message for done in ends if done.reason == "error")
@@ -112,6 +116,12 @@ async def test_when_an_engine_is_killed_its_users_are_told_and_the_others_are_se
         assert after == EXPECT.continuation(prompt(50), 4)
         await system.idle(victim)
         del system.members[victim]
+
+
+def _at_work(system: Fleet, engine: str) -> bool:
+    """Does a flow wait for something that takes this engine steps?"""
+    owed = [key for flow in system.router.flows.values() for key in flow.owed]
+    return ("RemoteSend", engine) in owed or ("StartGenerate", engine) in owed
 
 
 async def test_a_plain_client_reads_json_with_offsets_and_one_terminal_message() -> None:

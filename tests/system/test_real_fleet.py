@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ from bus.messages import (
 )
 from bus.messages import Mailbox as Box
 from bus.public import Delta, GenerateRequest, Rejected, Reply
-from bus.subjects import Subjects
+from bus.subjects import Subjects, last
 from bus.tokens import Tokens
 from observability.store import TraceStore
 from observability.summary import flow_summary
@@ -99,8 +101,8 @@ async def test_a_killed_engine_costs_its_users_a_message_and_nobody_else_anythin
     requests = [GenerateRequest(prompt=p, max_tokens=200) for p in prompts]
 
     async with real_fleet(model, TRIO, tmp_path) as real:
-        asked = [asyncio.create_task(real.ask(r)) for r in requests]
-        await _first_token(real)
+        async with _commanded(real, victim):
+            asked = [asyncio.create_task(real.ask(r)) for r in requests]
 
         real.child(victim).process.send_signal(signal.SIGKILL)
 
@@ -115,14 +117,17 @@ async def test_a_killed_engine_costs_its_users_a_message_and_nobody_else_anythin
     assert tokens == alone.answer(Tokens(prompts[0][:50]), Sampling(max_tokens=5))
 
 
-async def _first_token(real: Real) -> None:
-    """Returns when some engine has told some router of tokens: work is under way everywhere."""
+@asynccontextmanager
+async def _commanded(real: Real, engine: str) -> AsyncIterator[None]:
+    """Ends when the engine has been told to do something that takes it a while."""
     heard = asyncio.Event()
 
-    async def on_tokens(message: Message) -> None:
-        heard.set()
+    async def on_command(message: Message) -> None:
+        if last(message.subject) in ("RemoteSend", "StartGenerate"):
+            heard.set()
 
-    subscription = await real.bus.subscribe("ms.router.*.tokens", on_tokens)
+    subscription = await real.bus.subscribe(Subjects().commands(engine), on_command)
+    yield
     async with asyncio.timeout(30):
         await heard.wait()
     await subscription.unsubscribe()
