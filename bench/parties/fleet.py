@@ -68,7 +68,7 @@ class Settle(Struct, frozen=True, tag=True):
 
 async def settled(spans: SpanSink) -> None:
     """Returns when what one measurement left behind cannot disturb the next one."""
-    while spans.statistics().pending:
+    while spans.statistics().pending:  # noqa: ASYNC110 - a sink has no event for it
         await asyncio.sleep(SETTLING_S)
 
 

@@ -36,12 +36,14 @@ async def main(conversation: Conversation) -> None:
     engine = Engine(EngineConfig(ENGINE, EPOCH), runner, FakeDetokenizer, None, clock)
     core = HostCore(ENGINE, EPOCH, engine, SUBJECTS)
     with contextlib.closing(sink(config, ENGINE)) as spans:
-        async with NatsBus(config.url, name=ENGINE) as bus:
-            async with running(EngineHost(bus, core, engine, beat, spans, clock)):
+        async with (
+            NatsBus(config.url, name=ENGINE) as bus,
+            running(EngineHost(bus, core, engine, beat, spans, clock)),
+        ):
+            conversation.say(Ready())
+            async for _ in conversation.questions(Settle):
+                await settled(spans)
                 conversation.say(Ready())
-                async for _ in conversation.questions(Settle):
-                    await settled(spans)
-                    conversation.say(Ready())
 
 
 if __name__ == "__main__":

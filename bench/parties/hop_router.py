@@ -23,7 +23,17 @@ from observability.spans import SpanContext, derive, trace_id_of, traceparent
 from orchestrations.machine import Idle, Job, Preparing, State, Step, Strategy, common
 
 from .conversation import Conversation, Ready, converse
-from .fleet import MAX_CONTEXT, MODEL, ROUTER, SUBJECTS, ActorConfig, NoTokenizer, running, settled, sink
+from .fleet import (
+    MAX_CONTEXT,
+    MODEL,
+    ROUTER,
+    SUBJECTS,
+    ActorConfig,
+    NoTokenizer,
+    running,
+    settled,
+    sink,
+)
 
 
 class Hops(Struct, frozen=True):
@@ -90,13 +100,15 @@ async def main(conversation: Conversation) -> None:
     core = TimedCore(RouterConfig(ROUTER, SUBJECTS, "questioning"), {"questioning": questioning})
     desk = Desk(NoTokenizer(), Limits(MAX_CONTEXT, 1000, ("questioning",)))
     with contextlib.closing(sink(config, ROUTER)) as spans:
-        async with NatsBus(config.url, name=ROUTER) as bus:
-            async with running(RouterHost(bus, core, {MODEL: desk}, spans, monotone())):
-                conversation.say(Ready())
-                async for hops in conversation.questions(Hops):
-                    times = await measure(bus, core, hops)
-                    await settled(spans)
-                    conversation.say(times)
+        async with (
+            NatsBus(config.url, name=ROUTER) as bus,
+            running(RouterHost(bus, core, {MODEL: desk}, spans, monotone())),
+        ):
+            conversation.say(Ready())
+            async for hops in conversation.questions(Hops):
+                times = await measure(bus, core, hops)
+                await settled(spans)
+                conversation.say(times)
 
 
 async def measure(bus: Bus, core: TimedCore, hops: Hops) -> Times:

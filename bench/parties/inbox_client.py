@@ -9,6 +9,8 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from bus.codec import decode_public
+from bus.public import Delta, Reply, Welcome
 from bus.subjects import last
 
 from .conversation import Conversation, Ready, converse
@@ -35,11 +37,10 @@ class Reader:
             await self._welcomes.acquire()
 
     async def _read(self, message: Msg) -> None:
-        reply = json.loads(message.data)
-        if reply["type"] == "tokens":
-            number = int(last(message.subject))
-            self.tally.token(number, reply["offset"], tuple(reply["tokens"]))
-        elif reply["type"] == "accepted":
+        reply = decode_public(message.data, Reply)
+        if isinstance(reply, Delta):
+            self.tally.token(int(last(message.subject)), reply.offset, reply.tokens)
+        elif isinstance(reply, Welcome):
             self._welcomes.release()
 
 

@@ -43,12 +43,15 @@ class Reader:
 
 async def main(conversation: Conversation) -> None:
     config = await conversation.hear(ActorConfig)
-    async with NatsBus(config.url, name="mailbox-client") as bus, Client(bus, SUBJECTS) as client:
-        async with asyncio.TaskGroup() as tasks:
-            reader = Reader(client, tasks)
-            conversation.say(Ready())
-            await read_streams(conversation, reader.tally, reader.open)
-            reader.close()
+    async with (
+        NatsBus(config.url, name="mailbox-client") as bus,
+        Client(bus, SUBJECTS) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
+        reader = Reader(client, tasks)
+        conversation.say(Ready())
+        await read_streams(conversation, reader.tally, reader.open)
+        reader.close()
 
 
 if __name__ == "__main__":

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import aiohttp
-from msgspec import Struct
+
+from bus.codec import decode_public
+from bus.public import Delta, Reply
 
 from .conversation import Conversation, Ready, converse
-from .streams import Tally, read_streams
+from .streams import Address, Tally, read_streams
 
 DATA = b"data: "
-
-
-class SseConfig(Struct, frozen=True):
-    url: str
 
 
 class Reader:
@@ -39,22 +36,25 @@ class Reader:
         async with self._session.get(f"{self._url}/generate/{number}") as response:
             async for line in response.content:
                 if line.startswith(DATA):
-                    delta = json.loads(line[len(DATA) :])
-                    self.tally.token(number, delta["offset"], tuple(delta["tokens"]))
+                    delta = decode_public(line[len(DATA) :], Reply)
+                    assert isinstance(delta, Delta)
+                    self.tally.token(number, delta.offset, delta.tokens)
                 elif line.startswith(b":"):
                     self._welcomes.release()
 
 
 async def main(conversation: Conversation) -> None:
-    config = await conversation.hear(SseConfig)
+    config = await conversation.hear(Address)
     unlimited = aiohttp.ClientTimeout(total=None)
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=unlimited) as session:
-        async with asyncio.TaskGroup() as tasks:
-            reader = Reader(session, config.url, tasks)
-            conversation.say(Ready())
-            await read_streams(conversation, reader.tally, reader.open)
-            reader.close()
+    async with (
+        aiohttp.ClientSession(connector=connector, timeout=unlimited) as session,
+        asyncio.TaskGroup() as tasks,
+    ):
+        reader = Reader(session, config.url, tasks)
+        conversation.say(Ready())
+        await read_streams(conversation, reader.tally, reader.open)
+        reader.close()
 
 
 if __name__ == "__main__":

@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
-from msgspec import Struct
 
 from bus.codec import encode_json
 from bus.public import Delta
 
 from .conversation import Conversation, Ready, converse
-from .streams import Emit, delta_at
+from .streams import Address, Emit, Pace, delta_at
 
 AHEAD: Final = 1
-"""Tokens that a stream may be behind the engine before the engine waits for it."""
+"""Tokens that a response may be behind the engine before the engine waits for it."""
 STOP_WITHIN_S: Final = 1
 
 
-class Nothing(Struct, frozen=True):
-    """There is nothing to configure."""
-
-
-class Address(Struct, frozen=True):
-    url: str
-    http: str
-    """Which HTTP implementation uvicorn runs on."""
-
-
 class Streams:
-    """One bounded queue per response, filled step by step."""
+    """One bounded queue per response, filled step by step from an engine on a thread of its own."""
 
     def __init__(self) -> None:
         self._queues: dict[int, asyncio.Queue[Delta]] = {}
@@ -47,17 +36,17 @@ class Streams:
         while True:
             yield b"data: " + encode_json(await queue.get()) + b"\n\n"
 
-    async def emit(self, emit: Emit) -> None:
-        loop = asyncio.get_running_loop()
-        due_s = loop.time()
-        flows = {number: f"{number:032x}" for number in self._queues}
+    async def emit(self, emit: Emit, device: ThreadPoolExecutor) -> None:
+        loop, pace = asyncio.get_running_loop(), Pace(emit.interval_s)
         for _ in range(emit.num_steps):
-            due_s += emit.interval_s
-            if emit.interval_s:
-                await asyncio.sleep(max(0.0, due_s - loop.time()))
-            for number, queue in self._queues.items():
-                await queue.put(delta_at(flows[number], number, self._offset))
-            self._offset += 1
+            step = await loop.run_in_executor(device, self._step, pace)
+            for queue, delta in zip(self._queues.values(), step, strict=True):
+                await queue.put(delta)
+
+    def _step(self, pace: Pace) -> list[Delta]:
+        pace.wait()
+        offset, self._offset = self._offset, self._offset + 1
+        return [delta_at(f"{number:032x}", number, offset) for number in self._queues]
 
 
 def application(streams: Streams) -> FastAPI:
@@ -71,7 +60,7 @@ def application(streams: Streams) -> FastAPI:
 
 
 async def main(conversation: Conversation) -> None:
-    await conversation.hear(Nothing)
+    await conversation.hear(Ready)
     streams = Streams()
     config = uvicorn.Config(
         application(streams),
@@ -81,14 +70,15 @@ async def main(conversation: Conversation) -> None:
     )
     server = uvicorn.Server(config)
     config.load()
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listening:
+    address = ("127.0.0.1", 0)
+    with socket.create_server(address) as listening, ThreadPoolExecutor(1) as device:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve(sockets=[listening]))
             http = config.http_protocol_class.__name__
             conversation.say(Address(f"http://127.0.0.1:{listening.getsockname()[1]}", http))
             async for emit in conversation.questions(Emit):
                 conversation.say(Ready())
-                await streams.emit(emit)
+                await streams.emit(emit, device)
             server.should_exit = True
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, TypeAlias
 
@@ -23,6 +24,14 @@ VOCABULARY: Final = 1000
 TEXT: Final = " word"
 ENDLESS: Final = 1 << 30
 """More tokens than anybody waits for."""
+
+
+class Address(Struct, frozen=True):
+    """Where the server of events listens."""
+
+    url: str
+    http: str
+    """Which HTTP implementation uvicorn runs on."""
 
 
 class Open(Struct, frozen=True, tag=True):
@@ -51,10 +60,8 @@ class Collect(Struct, frozen=True, tag=True):
 
 
 class Collected(Struct, frozen=True):
-    """``last_s`` and ``first_s`` are of the monotonic clock, which all processes share."""
-
-    first_s: float
-    last_s: float
+    at_s: float
+    """When the last one came, on the monotonic clock that all processes share."""
 
 
 class WrongToken(Exception):
@@ -73,25 +80,40 @@ def token_at(number: int, offset: int) -> int:
 
 
 def delta_at(flow: str, number: int, offset: int) -> Delta:
-    return Delta(flow, offset, (token_at(number, offset),), TEXT)
+    return Delta(flow, offset, ((number + offset) % VOCABULARY,), TEXT)
+
+
+class Pace:
+    """Steps that are at least ``interval_s`` apart, as those of a device that computes are."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s, self._due_s = interval_s, time.monotonic()
+
+    def wait(self) -> None:
+        """On the device thread: a step that is not due yet takes until it is."""
+        if self._interval_s:
+            self._due_s += self._interval_s
+            time.sleep(max(0.0, self._due_s - time.monotonic()))
 
 
 class Tally:
-    """Counts the tokens that a reader has seen, and says when they are enough."""
+    """Checks and counts the tokens that a reader has seen, and says when they are enough.
+
+    It is cheap, because all readers are measured with it.
+    """
 
     def __init__(self) -> None:
-        self._seen: dict[int, int] = {}
+        self._offsets: dict[int, int] = defaultdict(int)
         self._missing = 0
-        self._first_s = 0.0
-        self._wrong: WrongToken | None = None
         self._enough = asyncio.Event()
+        self._wrong: WrongToken | None = None
 
     def expect(self, num_tokens: int) -> None:
-        self._missing, self._first_s = num_tokens, 0.0
+        self._missing = num_tokens
         self._enough.clear()
 
     async def collected(self) -> Collected:
-        """Returns when everything expected has come; ``last_s`` is then.
+        """Returns when everything expected has come.
 
         Raises:
             WrongToken: something else came.
@@ -99,20 +121,21 @@ class Tally:
         await self._enough.wait()
         if self._wrong is not None:
             raise self._wrong
-        return Collected(self._first_s, time.monotonic())
+        return Collected(time.monotonic())
 
     def token(self, number: int, offset: int, tokens: tuple[int, ...]) -> None:
-        """One token of a stream, checked: what is wrong makes `collected` raise."""
-        expected = self._seen.get(number, 0)
-        if offset != expected or tokens != (token_at(number, offset),):
+        """One token of a stream; one that is wrong makes `collected` raise."""
+        expected = self._offsets[number]
+        if offset != expected or len(tokens) != 1 or tokens[0] != (number + offset) % VOCABULARY:
             self._wrong = self._wrong or WrongToken(number, expected, offset, tokens)
             self._enough.set()
-        self._seen[number] = expected + 1
-        self.count(1)
+        self._offsets[number] = expected + 1
+        self._missing -= 1
+        if not self._missing:
+            self._enough.set()
 
     def count(self, num_tokens: int) -> None:
-        if not self._first_s:
-            self._first_s = time.monotonic()
+        """Tokens that somebody else has checked."""
         self._missing -= num_tokens
         if not self._missing:
             self._enough.set()

@@ -7,7 +7,6 @@ that they can be shown, so that what is measured is the way of the tokens.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
 
 from actors.clock import monotone
@@ -21,7 +20,7 @@ from observability.sink import NullSink
 
 from .conversation import Conversation, Ready, converse
 from .fleet import ENGINE, EPOCH, SUBJECTS, ActorConfig, beat, running
-from .streams import Emit, Encoding, delta_at
+from .streams import Emit, Encoding, Pace, delta_at
 
 NUDGE = Arrived("", 0, 0)
 """A transfer event of nobody: it changes nothing, but the host looks for work after it."""
@@ -29,13 +28,13 @@ NUDGE = Arrived("", 0, 0)
 
 class _Stream:
     def __init__(self, order: Order, command: StartGenerate) -> None:
-        self.order, self.reply = order, command.reply
+        self.flow, self.attempt, self.reply = order.flow, order.attempt, command.reply
         self.number, self.offset = command.sampling.seed, 0
 
     def next(self) -> Output:
-        message = delta_at(self.order.flow, self.number, self.offset)
+        message = delta_at(self.flow, self.number, self.offset)
         self.offset += 1
-        return Output(self.order.flow, self.order.attempt, self.reply, message)
+        return Output(self.flow, self.attempt, self.reply, message)
 
 
 class Emitter:
@@ -44,15 +43,14 @@ class Emitter:
     def __init__(self) -> None:
         self._streams: dict[Encoding, list[_Stream]] = defaultdict(list)
         self._emitting: list[_Stream] = []
-        self._num_steps, self._interval_s, self._due_s = 0, 0.0, 0.0
+        self._num_steps, self._pace = 0, Pace(0.0)
 
     async def emit(self, emit: Emit) -> None:
         """Have the next steps planned as soon as all streams are open."""
-        while len(self._streams[emit.encoding]) < emit.num_streams:
+        while len(self._streams[emit.encoding]) < emit.num_streams:  # noqa: ASYNC110 - once a run
             await asyncio.sleep(0.001)
         self._emitting = self._streams[emit.encoding]
-        self._num_steps, self._interval_s = emit.num_steps, emit.interval_s
-        self._due_s = time.monotonic()
+        self._num_steps, self._pace = emit.num_steps, Pace(emit.interval_s)
 
     def handle(self, event: Order | TransferEvent, now: float) -> list[Outcome]:
         if not isinstance(event, Order):
@@ -69,10 +67,8 @@ class Emitter:
         return self._num_steps > 0
 
     def step(self, now: float) -> list[Outcome]:
-        """On the device thread; a step that is not due yet takes until it is."""
-        if self._interval_s:
-            self._due_s += self._interval_s
-            time.sleep(max(0.0, self._due_s - time.monotonic()))
+        """On the device thread."""
+        self._pace.wait()
         self._num_steps -= 1
         return [stream.next() for stream in self._emitting]
 

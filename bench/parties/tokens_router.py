@@ -38,13 +38,15 @@ async def main(conversation: Conversation) -> None:
     known = {"data_parallel": data_parallel}
     core = FollowingCore(RouterConfig(ROUTER, SUBJECTS, "data_parallel"), known)
     desk = Desk(NoTokenizer(), Limits(MAX_CONTEXT, VOCABULARY, tuple(known)))
-    async with NatsBus(config.url, name=ROUTER) as bus:
-        async with running(RouterHost(bus, core, {MODEL: desk}, NullSink(), monotone())):
+    async with (
+        NatsBus(config.url, name=ROUTER) as bus,
+        running(RouterHost(bus, core, {MODEL: desk}, NullSink(), monotone())),
+    ):
+        conversation.say(Ready())
+        async for collect in conversation.questions(Collect):
+            core.tally.expect(collect.num_tokens)
             conversation.say(Ready())
-            async for collect in conversation.questions(Collect):
-                core.tally.expect(collect.num_tokens)
-                conversation.say(Ready())
-                conversation.say(await core.tally.collected())
+            conversation.say(await core.tally.collected())
 
 
 if __name__ == "__main__":
