@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -33,10 +33,6 @@ from observability.command import Handled, command_spans
 from observability.spans import Attribute, Span, SpanContext
 
 from .effects import Effect, Publish, Record
-
-_Encoding: TypeAlias = Literal["json", "msgpack"]
-_Box: TypeAlias = tuple[str, _Encoding]
-"""A `bus.messages.Mailbox`, as what is quicker to look up."""
 
 
 class Engine(Protocol):
@@ -121,17 +117,21 @@ class HostCore:
 
     def _letters(self, outputs: list[Output]) -> list[Publish]:
         """Users' mail, then what the routers follow their flows by, and would recover them from."""
-        boxes: dict[_Box, list[Delta | Done]] = defaultdict(list)
+        mail: list[Publish] = []
+        boxes: dict[str, list[Delta | Done]] = defaultdict(list)
         routers: dict[str, list[Delta]] = defaultdict(list)
         for output in outputs:
             message, reply = output.message, output.reply
-            boxes[reply.subject, reply.encoding].append(message)
+            if reply.encoding == "json":  # read by people: one object per message
+                mail.append(Publish(reply.subject, encode_json(message)))
+            else:
+                boxes[reply.subject].append(message)
             if isinstance(message, Delta):
                 self._tokens += len(message.tokens)
                 leg = self._legs.get(output.flow)
                 if leg is not None:
                     routers[leg.router].append(message)
-        mail = [letter for box, messages in boxes.items() for letter in _mail(*box, messages)]
+        mail += [Publish(subject, encode(batch)) for subject, batch in boxes.items()]
         self._messages += len(mail)
         copies = [Publish(self.subjects.tokens(r), encode(batch)) for r, batch in routers.items()]
         return mail + copies
@@ -186,13 +186,6 @@ class HostCore:
             _error(told.event) if own else "released",
         )
         return command_spans(accepted.parent, handled)
-
-
-def _mail(subject: str, encoding: _Encoding, messages: list[Delta | Done]) -> list[Publish]:
-    """One message for a mailbox that reads batches; one per token message for plain JSON."""
-    if encoding == "json":
-        return [Publish(subject, encode_json(message)) for message in messages]
-    return [Publish(subject, encode(messages))]
 
 
 def _error(event: EngineEvent) -> str | None:

@@ -13,7 +13,7 @@ from nats.aio.transport import TcpTransport
 from .headers import header_block, read_headers
 from .interface import Headers, Message
 from .matching import compiled
-from .nats_subscription import Heard, received
+from .nats_subscription import Heard
 from .parser import QuickParser
 from .replies import Replies
 from .sturdy import SturdyClient
@@ -129,10 +129,10 @@ class QuickClient(SturdyClient):
         told = read_headers(headers) if headers else {}
         if told is None or not subject.isascii() or not reply.isascii():
             return False
-        heard = Heard(data, subject.decode(), reply.decode(), told)
+        message = Message(subject.decode(), data, reply.decode(), told)
         if sid == self._replies_sid:
-            self._replies.arrived(subject, received(heard))
-        elif not self._put(sid, subject, heard):
+            self._replies.arrived(subject, message)
+        elif not self._put(sid, subject, message):
             return False
         self.stats["in_msgs"] += 1
         self.stats["in_bytes"] += len(data)
@@ -145,17 +145,17 @@ class QuickClient(SturdyClient):
         if not self.take(sid, subject, reply, data, headers or b""):
             await super()._process_msg(sid, subject, reply, data, headers)
 
-    def _put(self, sid: int, subject: bytes, heard: Heard) -> bool:
+    def _put(self, sid: int, subject: bytes, message: Message) -> bool:
         subscription = self._subs.get(sid)
         if subscription is None or not compiled(subscription._subject).fullmatch(subject):
             return False
         queue: asyncio.Queue[Any] = subscription._pending_queue
-        num_bytes = subscription._pending_size + len(heard.data)
+        num_bytes = subscription._pending_size + len(message.payload)
         if queue.full() or num_bytes >= subscription._pending_bytes_limit:
             return False
         subscription._received += 1
         subscription._pending_size = num_bytes
-        queue.put_nowait(heard)
+        queue.put_nowait(Heard(message.payload, message))
         return True
 
 

@@ -1,15 +1,13 @@
-"""A client process of many plain requests: nats-py, a reply inbox for each answer, and JSON."""
+"""A client process of many plain requests: a reply inbox for each answer, and JSON."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 
-import nats
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-
 from bus.codec import decode_public
+from bus.interface import Message
+from bus.nats import NatsBus
 from bus.public import Delta, Reply, Welcome
 from bus.subjects import last
 
@@ -21,23 +19,23 @@ from .streams import ENDLESS, Tally, read_streams
 class Reader:
     """One wildcard subscription for all inboxes, as nats-py has one for all its requests."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, bus: NatsBus) -> None:
         self.tally = Tally()
-        self._client, self._inbox = client, client.new_inbox()
+        self._bus, self._inbox = bus, bus.inbox()
         self._welcomes = asyncio.Semaphore(0)
 
     async def open(self, num_streams: int) -> None:
-        await self._client.subscribe(f"{self._inbox}.*", cb=self._read)
+        await self._bus.subscribe(f"{self._inbox}.*", self._read)
         request = {"prompt": [1], "max_tokens": ENDLESS}
         for number in range(num_streams):
             payload = json.dumps({**request, "seed": number}).encode()
             inbox = f"{self._inbox}.{number}"
-            await self._client.publish(SUBJECTS.generate(MODEL), payload, reply=inbox)
+            await self._bus.publish(SUBJECTS.generate(MODEL), payload, reply=inbox)
         for _ in range(num_streams):
             await self._welcomes.acquire()
 
-    async def _read(self, message: Msg) -> None:
-        reply = decode_public(message.data, Reply)
+    async def _read(self, message: Message) -> None:
+        reply = decode_public(message.payload, Reply)
         if isinstance(reply, Delta):
             self.tally.token(int(last(message.subject)), reply.offset, reply.tokens)
         elif isinstance(reply, Welcome):
@@ -46,13 +44,10 @@ class Reader:
 
 async def main(conversation: Conversation) -> None:
     config = await conversation.hear(ActorConfig)
-    client = await nats.connect(config.url)
-    try:
-        reader = Reader(client)
+    async with NatsBus(config.url, name="inbox-client") as bus:
+        reader = Reader(bus)
         conversation.say(Ready())
         await read_streams(conversation, reader.tally, reader.open)
-    finally:
-        await client.close()
 
 
 if __name__ == "__main__":
