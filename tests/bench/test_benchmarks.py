@@ -1,0 +1,97 @@
+"""Every benchmark of processes runs, in a short form, and finds what it promises. None is timed."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import psutil
+import pytest
+
+from bench import hop, tokens
+from bench.crew import Crew, PartyFailed, cpu_s
+from bench.parties.conversation import Ready
+from bench.parties.streams import Collected, Tally, WrongToken
+from bench.report import Result
+
+SHORT_HOP = hop.Plan(num_rounds=1, num_hops=5, num_in_flight_hops=70)
+SHORT_TOKENS = tokens.Plan(
+    num_streams=3, num_rounds=1, num_steps=4, num_paced_steps=2, paced_interval_s=0.001
+)
+
+
+@pytest.mark.parametrize(
+    ("measure", "ratios"),
+    [
+        (
+            lambda: hop.measure(SHORT_HOP),
+            {"command_to_event_vs_raw", "untraced_command_to_event_vs_raw"},
+        ),
+        (
+            lambda: tokens.measure(SHORT_TOKENS),
+            {
+                "cpu_per_token_vs_sse",
+                "cpu_per_token_inboxes_vs_sse",
+                "paced_cpu_per_token_vs_sse",
+                "paced_cpu_per_token_inboxes_vs_sse",
+            },
+        ),
+    ],
+    ids=["hop", "tokens"],
+)
+def test_a_benchmark_finds_the_ratios_it_promises_and_leaves_no_process(
+    measure: Callable[[], Coroutine[Any, Any, Result]], ratios: set[str]
+) -> None:
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+
+    result = asyncio.run(measure())
+
+    assert set(result.ratios) == ratios
+    assert set(result.targets) <= ratios
+    numbers = [*result.ratios.values(), *result.figures.values()]
+    assert all(math.isfinite(n) and n > 0 for n in numbers if not isinstance(n, str))
+    after = {child.pid for child in psutil.Process().children(recursive=True)}
+    assert after <= before
+
+
+async def test_a_party_that_cannot_begin_is_reported_by_name() -> None:
+    async with Crew() as crew:
+        with pytest.raises(PartyFailed, match="no_such_party"):
+            await crew.start("no_such_party", Ready())
+
+
+async def test_the_cpu_clock_of_a_process_only_grows() -> None:
+    pid = psutil.Process().pid
+    first = cpu_s(pid)
+    sum(range(10_000))
+
+    assert 0 < first < cpu_s(pid)
+
+
+# --- the check of the tokens --------------------------------------------------------------------
+
+
+async def test_a_tally_is_complete_with_the_last_token_expected() -> None:
+    tally = Tally()
+    tally.expect(3)
+    for number, offset in ((0, 0), (5, 0), (0, 1)):
+        tally.token(number, offset, ((number + offset) % 1000,))
+
+    assert isinstance(await tally.collected(), Collected)
+
+
+@pytest.mark.parametrize(
+    ("offset", "tokens"),
+    [(2, (9,)), (0, (7,)), (1, (9,)), (1, ()), (1, (8, 9))],
+    ids=["lost", "doubled", "someone else's", "empty", "too many"],
+)
+async def test_a_wrong_token_spoils_the_collection(offset: int, tokens: tuple[int, ...]) -> None:
+    tally = Tally()
+    tally.expect(10)
+    tally.token(7, 0, (7,))
+    tally.token(7, offset, tokens)
+
+    with pytest.raises(WrongToken, match="stream 7"):
+        await tally.collected()
