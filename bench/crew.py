@@ -46,6 +46,11 @@ class Party:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative where a signal ended it."""
+        return self._process.returncode
+
     async def ask(self, question: object, kind: type[T]) -> T:
         """The answer to one question.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final, TypeAlias, TypeVar, overload
 
 import msgspec
@@ -15,6 +16,7 @@ from msgspec import Struct
 T = TypeVar("T")
 
 LONGEST_LINE_BYTES: Final = 1 << 20
+LEAVE_WITHIN_S: Final = 2.0
 
 
 class Ready(Struct, frozen=True):
@@ -57,7 +59,7 @@ class Conversation:
         await self._questions.read()
 
 
-Main: TypeAlias = Callable[[Conversation], Awaitable[None]]
+Main: TypeAlias = Callable[[Conversation], Coroutine[Any, Any, None]]
 
 
 def converse(main: Main) -> None:
@@ -67,13 +69,23 @@ def converse(main: Main) -> None:
 
 async def _converse(main: Main) -> None:
     loop, questions = asyncio.get_running_loop(), asyncio.StreamReader(LONGEST_LINE_BYTES)
-    task = asyncio.current_task()
-    assert task is not None
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    pipe, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(questions), sys.stdin
-    )
+    work = asyncio.ensure_future(main(Conversation(questions)))
+    loop.add_signal_handler(signal.SIGTERM, work.cancel)
+    pipe, _ = await loop.connect_read_pipe(lambda: _Pipe(questions, work), sys.stdin)
     try:
-        await main(Conversation(questions))
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
     finally:
         pipe.close()
+
+
+class _Pipe(asyncio.StreamReaderProtocol):
+    """Ends a party that is too busy to notice that nobody is there any more."""
+
+    def __init__(self, questions: asyncio.StreamReader, work: asyncio.Future[None]) -> None:
+        super().__init__(questions)
+        self._work = work
+
+    def eof_received(self) -> bool | None:
+        asyncio.get_running_loop().call_later(LEAVE_WITHIN_S, self._work.cancel)
+        return super().eof_received()

@@ -13,8 +13,10 @@ import pytest
 from bench import hop, tokens
 from bench.crew import Crew, PartyFailed, cpu_s
 from bench.parties.conversation import Ready
-from bench.parties.streams import Collected, Tally, WrongToken
+from bench.parties.fleet import ActorConfig
+from bench.parties.streams import Collect, Collected, Tally, WrongToken
 from bench.report import Result
+from bus.server import EmbeddedServer
 
 SHORT_HOP = hop.Plan(num_rounds=1, num_hops=5, num_in_flight_hops=70)
 SHORT_TOKENS = tokens.Plan(
@@ -60,6 +62,15 @@ async def test_a_party_that_cannot_begin_is_reported_by_name() -> None:
     async with Crew() as crew:
         with pytest.raises(PartyFailed, match="no_such_party"):
             await crew.start("no_such_party", Ready())
+
+
+async def test_a_busy_party_leaves_when_the_benchmark_is_gone() -> None:
+    with EmbeddedServer() as server:
+        async with Crew() as crew:
+            router = await crew.start("tokens_router", ActorConfig(server.url, ""))
+            await router.ask(Collect(1), Ready)
+
+    assert router.exit_code == 0
 
 
 async def test_the_cpu_clock_of_a_process_only_grows() -> None:
