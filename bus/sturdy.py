@@ -67,11 +67,20 @@ class SturdyClient(Client):
 
     async def close(self) -> None:
         """What waits for a connection is lost now: nats-py would write it to the one that broke,
-        and leave everything else open when that fails."""
+        and leave everything else open when that fails.
+
+        It also cancels its reconnecting while that waits for the old connection to be closed, and
+        so the very future that it waits for next: nobody has cancelled us.
+        """
         if not self.is_connected:
             self._pending = []
             self._pending_data_size = 0
-        await super().close()
+        try:
+            await super().close()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
 
     async def _process_pong(self) -> None:
         """A ping whose sender was cancelled would raise here and end the reading loop for good."""
