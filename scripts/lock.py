@@ -1,8 +1,8 @@
 """Write the lock files from what is installed: `python scripts/lock.py` after trying new versions.
 
 ``locks/runtime.txt`` holds what pyproject's dependencies need, ``locks/dev.txt`` what its
-dependency groups need on top. ``locks/wheels.txt`` is kept by hand: its packages are installed without their
-declared dependencies, and pinned by hash.
+dependency groups need on top. ``locks/wheels.txt`` is kept by hand: its packages are installed
+without their declared dependencies, and pinned by hash.
 """
 
 from __future__ import annotations
