@@ -112,7 +112,7 @@ async def _summary(settings: Settings, flow: str) -> FlowSummary:
 
 
 def _show_story(settings: Settings, summary: FlowSummary) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     console.print(
         f"flow [bold]{summary.flow}[/]: orchestration [bold]{summary.orchestration}[/], "
         f"{summary.outcome} after {summary.duration_s:.2f} s; {summary.prompt_tokens} tokens in, "
