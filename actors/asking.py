@@ -30,6 +30,7 @@ class Question(Struct, frozen=True):
     seed: int | None = None
     stop: tuple[str, ...] = ()
     orchestration: str | None = None
+    priority: int = 0
     model_name: str | None = None
     as_json: bool = False
 
@@ -44,6 +45,7 @@ class Question(Struct, frozen=True):
             seed=self.seed,
             stop=self.stop,
             orchestration=self.orchestration,
+            priority=self.priority,
         )
 
 

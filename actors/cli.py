@@ -236,6 +236,7 @@ def engine(settings: Settings, /, name: str | None, url: str | None, **given: An
 @click.option("--seed", type=int)
 @click.option("--stop", multiple=True, help="End before this text; may be given several times.")
 @click.option("--orchestration", help="Default: the router's.")
+@click.option("--priority", default=0, show_default=True, help="-100 to 100; the larger first.")
 @click.option("--model-name", help="As in the subject; default: the only one that is served.")
 @click.option("--json", "as_json", is_flag=True, help="Print every message as a line of JSON.")
 @url_option

@@ -93,7 +93,8 @@ class Flow:
 
     def order(self, command: AnyCommand, router: str, epoch: int) -> Order:
         """The command on the wire, owed from now on."""
-        order = Order(self.id, self.attempt, router, command, epoch)
+        priority = self.request.priority
+        order = Order(self.id, self.attempt, router, command, epoch, priority)
         self.owed[type(command).__name__, command.engine] = order
         self.touched.add(command.engine)
         return order

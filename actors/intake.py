@@ -77,7 +77,7 @@ def admit(
     _check(asked, limits)
     prompt = _tokens(asked, tokenizer)
     _check_prompt(prompt, asked, limits)
-    request = Request(prompt, _sampling(asked, seed), reply)
+    request = Request(prompt, _sampling(asked, seed), reply, asked.priority)
     return Intake(request, asked.orchestration, asked.timeout_s, asked.tag)
 
 
@@ -143,6 +143,7 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("frequency_penalty", -2, 2),
     ("logprobs", 0, 20),
     ("seed", -(2**63), 2**63 - 1),
+    ("priority", -100, 100),
 )
 MAX_STOPS = 16
 """Stop strings of one request; each is looked for at every token."""

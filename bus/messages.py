@@ -82,6 +82,8 @@ class Request(Struct, frozen=True):
     prompt: Tokens
     sampling: Sampling
     reply: Mailbox
+    priority: int = 0
+    """The larger goes first, wherever requests wait for each other."""
 
 
 # --- commands: router to engine -----------------------------------------------------------------
@@ -159,6 +161,9 @@ class Order(Struct, frozen=True):
     command: AnyCommand
     epoch: int = 0
     """The engine incarnation that the router means; 0 means whichever is there."""
+    priority: int = 0
+    """Of the request that this is for. It travels here and not in the commands, so that every
+    command of a flow has it and no strategy need know of it."""
 
 
 # --- events: engine to router -------------------------------------------------------------------

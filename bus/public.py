@@ -41,6 +41,8 @@ class GenerateRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """Which strategy serves this request; None takes the router's default."""
     timeout_s: float | None = None
     """Cancel the request when it is not finished after so long."""
+    priority: int = 0
+    """The larger goes first where requests wait, and its pages are taken last."""
     tag: str = ""
     """Comes back in `Welcome` and `Rejected`, for clients with one mailbox for many requests."""
 

@@ -66,6 +66,10 @@ def test_the_router_picks_a_seed_only_where_the_user_gave_none(
     assert take(GenerateRequest(prompt="x", seed=given)).request.sampling.seed == used
 
 
+def test_the_priority_goes_with_the_request() -> None:
+    assert take(GenerateRequest(prompt="x", priority=-3)).request.priority == -3
+
+
 @pytest.mark.parametrize(("stop", "stops"), [("a", ("a",)), (("a", "b"), ("a", "b")), ((), ())])
 def test_one_stop_string_may_be_given_without_a_list(
     stop: str | tuple[str, ...], stops: tuple[str, ...]
@@ -93,6 +97,7 @@ def test_one_stop_string_may_be_given_without_a_list(
         (GenerateRequest(prompt="x", presence_penalty=3.0), "bad_request", "presence_penalty"),
         (GenerateRequest(prompt="x", logprobs=21), "bad_request", "logprobs is 21"),
         (GenerateRequest(prompt="x", timeout_s=0.0), "bad_request", "timeout_s"),
+        (GenerateRequest(prompt="x", priority=101), "bad_request", "priority is 101"),
         (GenerateRequest(prompt="x", stop=""), "bad_request", "stop string is empty"),
         (GenerateRequest(prompt="x", stop=("a",) * 17), "bad_request", "17 stop strings"),
         (GenerateRequest(prompt="x", orchestration="magic"), "unknown_orchestration", "magic"),
