@@ -88,6 +88,12 @@ class Flow:
             self.touched.discard(engine)
         return True
 
+    def renew(self) -> None:
+        """A new attempt: nothing is owed to it yet, and answers to earlier ones are late. What was
+        touched stays so, since nobody will be heard to have let go of it."""
+        self.attempt += 1
+        self.owed.clear()
+
     def owes(self, engine: str) -> bool:
         return any(owing == engine for _, owing in self.owed)
 

@@ -21,6 +21,7 @@ from bus.messages import (
     AnyCommand,
     Beat,
     Cancelled,
+    Directed,
     EngineLost,
     Event,
     Finished,
@@ -40,10 +41,11 @@ from bus.messages import (
 from bus.public import Done as Ended
 from bus.public import Rejected, Reply, Welcome
 from bus.subjects import Subjects
+from bus.tokens import Tokens
 from observability import names
 from observability.flow import FlowTrace
 from observability.spans import Attribute, SpanContext, traceparent
-from orchestrations.machine import Done, Outcome, State, Strategy
+from orchestrations.machine import Done, Instruction, Outcome, Renew, State, Strategy
 
 from .effects import Effect, Publish, Record, Send
 from .flow import Flow, verb_of
@@ -89,11 +91,20 @@ class Withdrawn(Struct, frozen=True):
     flow: str
 
 
+class Wished(Struct, frozen=True):
+    """An operator wants a flow to go on at another engine."""
+
+    flow: str
+    engine: str
+
+
 class Ticked(Struct, frozen=True):
     """Time has passed."""
 
 
-RouterInput: TypeAlias = Asked | Report | Progress | Beat | Undelivered | Withdrawn | Ticked
+RouterInput: TypeAlias = (
+    Asked | Report | Progress | Beat | Undelivered | Withdrawn | Wished | Ticked
+)
 
 
 class RouterStatistics(Struct, frozen=True):
@@ -110,7 +121,8 @@ class RouterStatistics(Struct, frozen=True):
 
 # --- the core -----------------------------------------------------------------------------------
 
-_REASONS: Mapping[Outcome, FinishReason] = {"cancelled": "cancelled"}
+_REASONS: Mapping[Outcome, FinishReason] = {"cancelled": "cancelled", "kept": "length"}
+_WELL: tuple[Outcome, ...] = ("finished", "kept", "cancelled")
 
 
 class RouterCore:
@@ -137,6 +149,8 @@ class RouterCore:
             case Withdrawn(id):
                 flow = self.flows.get(id)
                 return self._play(flow, Cancelled(), now) if flow else []
+            case Wished():
+                return self._wished(event, now)
             case Ticked():
                 return self._ticked(now)
             case _:
@@ -190,6 +204,8 @@ class RouterCore:
         if isinstance(answer, Refused):
             self._refusals[answer.reason] += 1
         self._trace_answer(flow, report.engine, answer, now)
+        if isinstance(answer, Refused) and answer.reason == "stale_epoch":
+            return self._ended(report.engine, now)
         return self._play(flow, answer, now)
 
     def _streamed(self, progress: Progress, now: float) -> list[Effect]:
@@ -209,19 +225,29 @@ class RouterCore:
             order, refusal = event.order, event.refusal
             report = Report(order.flow, order.attempt, command.engine, order.epoch, refusal)
             return self._answered(report, now)
-        self.roster = self.roster.without(command.engine)
-        return self._engine_lost(command.engine, now)
+        return self._ended(command.engine, now)
+
+    def _wished(self, wished: Wished, now: float) -> list[Effect]:
+        """Not what a flow is told that is not here, or of an engine that it cannot go to."""
+        flow = self.flows.get(wished.flow)
+        if flow is None or wished.engine not in self.engines_of(flow.model):
+            return []
+        return self._play(flow, Directed(wished.engine, Tokens(flow.tokens)), now)
 
     def _ticked(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
         for engine in self.roster.silent(now):
             logger.warning("engine %s is silent: taken for lost", engine)
-            self.roster = self.roster.without(engine)
-            effects += self._engine_lost(engine, now)
+            effects += self._ended(engine, now)
         for flow in list(self.flows.values()):
             if now > flow.deadline_s or now - flow.active_s > self.config.stall_s:
                 effects += self._play(flow, TimedOut(), now)
         return effects
+
+    def _ended(self, engine: str, now: float) -> list[Effect]:
+        """This incarnation of the engine is gone; a new one is known by its next beat."""
+        self.roster = self.roster.without(engine)
+        return self._engine_lost(engine, now)
 
     def _engine_lost(self, engine: str, now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -230,7 +256,7 @@ class RouterCore:
                 flow.trace.answered(verb, engine, flow.attempt, now, error=f"{engine} was lost")
             effects.append(self._farewell(flow, engine))
             fleet = self.roster.fleet(flow.model, self._ours())
-            effects += self._play(flow, EngineLost(engine, fleet), now)
+            effects += self._play(flow, EngineLost(engine, fleet, Tokens(flow.tokens)), now)
         return effects
 
     def _farewell(self, flow: Flow, engine: str) -> Send:
@@ -247,12 +273,17 @@ class RouterCore:
         flow.state, commands = self._step(flow, event)
         flow.active_s = now
         flow.trace.moved(_name(before), _name(event), _name(flow.state), now)
-        effects: list[Effect] = [self._order(flow, command, now) for command in commands]
+        effects: list[Effect] = []
+        for command in commands:
+            if isinstance(command, Renew):
+                flow.renew()
+            else:
+                effects.append(self._order(flow, command, now))
         if isinstance(flow.state, Done):
             effects += self._end(flow, flow.state, event, now)
         return effects
 
-    def _step(self, flow: Flow, event: Event) -> tuple[State, Iterable[AnyCommand]]:
+    def _step(self, flow: Flow, event: Event) -> tuple[State, Iterable[Instruction]]:
         try:
             return flow.strategy(flow.state, event)
         except NoEngine as error:
@@ -271,7 +302,7 @@ class RouterCore:
     def _end(self, flow: Flow, done: Done, event: Event, now: float) -> list[Effect]:
         del self.flows[flow.id]
         self._outcomes[done.outcome] += 1
-        error = None if done.outcome in ("finished", "cancelled") else done.message
+        error = None if done.outcome in _WELL else done.message
         flow.trace.ended(done.outcome, now, _end_attributes(flow, event), error)
         record = Record(tuple(flow.trace.drain()))
         if done.outcome in ("finished", "superseded"):
@@ -279,6 +310,9 @@ class RouterCore:
         return [self._say(flow.request.reply, _last_word(flow, done)), record]
 
     # --- small things ---
+
+    def engines_of(self, model: str) -> list[str]:
+        return [e.name for e in self.roster.fleet(model, {}).engines]
 
     def _trace_answer(self, flow: Flow, engine: str, answer: Answer, now: float) -> None:
         if isinstance(answer, Started):

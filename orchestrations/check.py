@@ -106,14 +106,15 @@ def _one_of_each(seen: Iterable[_Inspection]) -> tuple[Finding, ...]:
 
 
 def _inspect(strategy: Strategy, shape: Shape, max_worlds: int) -> _Inspection:
-    walk = explore(strategy, shape.request, shape.fleet, max_worlds)
+    walk = explore(strategy, shape, max_worlds)
+    stored: set[State] = set()
     kind, moves, num_edges = _kind_of_states(strategy), list[Moved](), 0
     findings: dict[Key, Finding] = {}
     for edge in walk:
         num_edges += 1
         if isinstance(edge, Moved):
             moves.append(edge)
-        for fault in chain(faults(edge), _not_bytes(edge, walk, kind)):
+        for fault in chain(faults(edge), _not_bytes(edge, stored, kind)):
             if (key := _key(fault, edge)) not in findings:
                 path = words([*walk.path(edge.before), edge])
                 findings[key] = Finding(fault.problem, fault.message, shape.name, path)
@@ -141,11 +142,12 @@ def _kind_of_states(strategy: Strategy) -> Any:
     return next((kind for name, kind in hints.items() if name != "return"), State)
 
 
-def _not_bytes(edge: Edge, walk: Walk, kind: Any) -> Iterator[Fault]:
+def _not_bytes(edge: Edge, stored: set[State], kind: Any) -> Iterator[Fault]:
     """A state must survive as bytes: it is stored after every step and read by another router."""
-    if not isinstance(edge, Moved) or edge.after in walk.reached:
+    if not isinstance(edge, Moved) or edge.after.state in stored:
         return
     state = edge.after.state
+    stored.add(state)
     try:
         same = decode(encode(state), kind) == state
     except (Undecodable, TypeError) as error:

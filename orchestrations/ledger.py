@@ -36,7 +36,7 @@ class Hold(Struct, frozen=True, order=True):
         return f"{self.engine} ({self.verb})"
 
 
-class Ledger(Struct, frozen=True):
+class Ledger(Struct, frozen=True, cache_hash=True):
     """The pages of one flow that nobody has given back or asked back.
 
     Pages are taken when the command that needs them is sent: from then on the engine may have
@@ -60,6 +60,11 @@ class Ledger(Struct, frozen=True):
             generators=self.generators | ({command.engine} if name == "StartGenerate" else set()),
             told=self.told | entry,
         )
+
+    def renewed(self) -> Ledger:
+        """The ledger of a new attempt: whatever the engines were told before, they are told anew.
+        What they hold they go on holding until they are released."""
+        return replace(self, told=frozenset())
 
     def was_told(self, command: AnyCommand) -> bool:
         """Is this a repeat, which the engine takes for a duplicate and does not carry out?"""

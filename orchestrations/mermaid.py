@@ -38,7 +38,7 @@ def mermaid(strategy: Strategy, shapes: Sequence[Shape] = SHAPES) -> str:
 def _arrows(strategy: Strategy, shapes: Sequence[Shape]) -> Arrows:
     arrows: Arrows = {}
     for shape in shapes:
-        for edge in explore(strategy, shape.request, shape.fleet):
+        for edge in explore(strategy, shape):
             if isinstance(edge, Moved) and _does_something(edge):
                 _add(arrows, edge)
     return arrows

@@ -20,6 +20,7 @@ from bus.messages import (
 from .answers import grant_of, resolve, verb
 from .explore import Edge, Failed, Moved
 from .ledger import Ledger
+from .machine import Renew
 
 Problem: TypeAlias = Literal[
     "unhandled",
@@ -89,6 +90,9 @@ def _ignored(edge: Moved) -> Iterator[Fault]:
 def _commands(edge: Moved) -> Iterator[Fault]:
     ledger = edge.before.heard(edge.cause).ledger
     for command in edge.commands:
+        if isinstance(command, Renew):
+            ledger = ledger.renewed()
+            continue
         if command.engine not in edge.after.alive:
             yield Fault("dead_engine", f"{verb(command)} goes to {command.engine}, which is dead")
         if isinstance(command, StartGenerate) and ledger.generators:

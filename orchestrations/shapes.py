@@ -12,6 +12,8 @@ from bus.tokens import Tokens
 
 from .answers import PAGE_SIZE
 
+_MEASURED: Final = {"prefill_tokens_per_s": 300.0, "transfer_bytes_per_s": 1e9}
+
 FLEETS: Final[dict[str, Fleet]] = {
     "1 both": Fleet((Engine("x0"),)),
     "1 prefill, 1 decode": Fleet((Engine("p0", "prefill"), Engine("d0", "decode", load=2))),
@@ -23,6 +25,22 @@ FLEETS: Final[dict[str, Fleet]] = {
     ),
     "1 prefill, 1 decode, 1 both": Fleet(
         (Engine("p0", "prefill"), Engine("d0", "decode", load=9), Engine("x0", load=1))
+    ),
+    "2 of a group, 1 measured": Fleet(
+        (
+            Engine("x0", load=4, cached=32, waiting_tokens=900, group="law", **_MEASURED),
+            Engine("x1", load=1, **_MEASURED),
+            Engine("x2", "decode", load=2, group="law"),
+        )
+    ),
+    "1 prefill, 1 busy decode, measured": Fleet(
+        (
+            Engine("p0", "prefill", waiting_tokens=10, **_MEASURED),
+            Engine("d0", "decode", load=1, waiting_tokens=20, decode_step_s=0.04, **_MEASURED),
+        )
+    ),
+    "1 prefill, 1 warm decode": Fleet(
+        (Engine("p0", "prefill"), Engine("d0", "decode", cached=3 * PAGE_SIZE))
     ),
 }
 """The loads differ, so that the engine left over after a loss is not always the decoder."""
@@ -37,12 +55,34 @@ class Shape(Struct, frozen=True):
     name: str
     fleet: Fleet
     request: Request
+    directions: int = 0
+    """How often an operator wants the flow elsewhere, on one path."""
 
 
 def shape(fleet_name: str, num_tokens: int) -> Shape:
     """A prompt of so many tokens on one of `FLEETS`."""
-    request = Request(Tokens(range(num_tokens)), Sampling(), Mailbox("answers"))
-    return Shape(f"{fleet_name}; prompt of {num_tokens}", FLEETS[fleet_name], request)
+    request = Request(Tokens(range(num_tokens)), Sampling(), Mailbox("answers"), group="law")
+    fleet = FLEETS[fleet_name]
+    # Twice shows what a second time meets, and among three engines is more than one waits for.
+    directions = 2 if len(fleet.engines) < 3 else 1
+    return Shape(f"{fleet_name}; prompt of {num_tokens}", fleet, request, directions)
 
 
-SHAPES: Final = tuple(shape(name, n) for name in FLEETS for n in PROMPT_LENGTHS)
+def context(fleet_name: str, engine: str = "") -> Shape:
+    """A context that is to be kept, at an engine if one is named, with nothing to be generated."""
+    name = f"{fleet_name}; context for {engine or 'anybody'}"
+    prompt, sampling = Tokens(range(max(PROMPT_LENGTHS))), Sampling(max_tokens=0)
+    request = Request(prompt, sampling, Mailbox("answers"), engine=engine)
+    return Shape(name, FLEETS[fleet_name], request)
+
+
+def _lengths(fleet: Fleet) -> tuple[int, ...]:
+    """Every length where that is cheap; of three engines, what differs is who is left."""
+    return PROMPT_LENGTHS if len(fleet.engines) < 3 else PROMPT_LENGTHS[-1:]
+
+
+SHAPES: Final = (
+    *(shape(name, n) for name, fleet in FLEETS.items() for n in _lengths(fleet)),
+    context("1 prefill, 1 decode", "d0"),
+    context("1 prefill, 2 decode"),
+)
