@@ -9,24 +9,27 @@ import numpy as np
 from .pages import Pages
 from .prefix_cache import Node
 from .ranges import num_pages
+from .rank import Rank
 from .runner import Ids
 
 
 class Context:
     """
     ```
-    tokens   |<- in the prefix cache ->|<- KV here, private ->|<- KV missing ->|   room
-             0                len(path) * page_size     num_computed       num_tokens   capacity
+    tokens   |<- in the prefix cache ->|<- KV here, not found ->|<- KV missing ->|   room
+             0                len(path) * page_size       num_computed       num_tokens   capacity
     ```
 
     Owns one reference to every page of its block table, and one to every cached page of its path
-    that another context computed first (so that what is before a cached page stays, too).
+    that another context computed first (so that what is before a cached page stays, too). Pages
+    that others refer to as well are read only: `grow` puts a copy in the place of one that is
+    going to be written.
     """
 
-    def __init__(self, pages: Pages, serial: int, tokens: Ids, capacity: int) -> None:
-        """``serial`` says who came first. Holds no page yet; ``capacity`` tokens fit in."""
+    def __init__(self, pages: Pages, rank: Rank, tokens: Ids, capacity: int) -> None:
+        """``rank`` says who goes first. Holds no page yet; ``capacity`` tokens fit in."""
         assert len(tokens) <= capacity
-        self.serial = serial
+        self.rank = rank
         self.num_tokens = len(tokens)
         self.num_computed = 0
         self.num_pages = 0
@@ -55,8 +58,9 @@ class Context:
         self.num_tokens += 1
 
     def missing(self, end: int) -> int:
-        """Pages wanted before tokens ``[0, end)`` have a place."""
-        return max(0, num_pages(end, self._pages.page_size) - self.num_pages)
+        """Pages wanted before tokens ``[num_computed, end)`` can be written."""
+        more = max(0, num_pages(end, self._pages.page_size) - self.num_pages)
+        return more + (end > self.num_computed and self._next_is_shared())
 
     def match(self, end: int) -> None:
         """Take what the prefix cache has of ``tokens[:end]``, in full pages."""
@@ -69,6 +73,9 @@ class Context:
 
     def grow(self, end: int) -> None:
         """Take the pages that are missing for tokens ``[0, end)``; they must be available."""
+        if end > self.num_computed and self._next_is_shared():
+            index = self.num_computed // self._pages.page_size
+            self._table[index] = self._pages.copy(int(self._table[index]))
         count = self.missing(end)
         if count == 0:
             return
@@ -100,6 +107,17 @@ class Context:
         self._path, self.num_computed = other._path, end
         other._path, other.num_pages, other.num_computed = [], 0, 0
 
+    def fork(self, branch: int, num_tokens: int, end: int, capacity: int) -> Context:
+        """Another context of our first ``num_tokens`` tokens, which has the KV of ``[0, end)``
+        from us: as many of those pages as hold it are shared by reference.
+
+        Neither writes what both see: where ``end`` lies inside a page, the first of the two to
+        write into it takes a page more (see `grow`).
+        """
+        child = Context(self._pages, self.rank.branched(branch), self.tokens[:num_tokens], capacity)
+        child._share(self, min(end, num_tokens, self.num_computed))
+        return child
+
     def drop(self) -> None:
         """Let all pages go, those after before those before; published ones stay cached."""
         self._cut(0)
@@ -110,6 +128,25 @@ class Context:
         for index, node in enumerate(self._path):
             if node.page != self._table[index]:
                 yield node.page
+
+    def _share(self, other: Context, end: int) -> None:
+        """Refer to what ``other`` refers to, root side first, below token ``end``."""
+        size = self._pages.page_size
+        for index in range(num_pages(end, size)):
+            page = int(other._table[index])
+            if index < end // size and index < len(other._path):
+                node = other._path[index]
+                self._path.append(node)
+                if node.page != page:
+                    self._pages.hold(node.page)
+            self._pages.hold(page)
+            self._push(page)
+        self.num_computed = end
+
+    def _next_is_shared(self) -> bool:
+        """The next token's place is in a page that others see."""
+        index = self.num_computed // self._pages.page_size
+        return index < self.num_pages and not self._pages.is_private(int(self._table[index]))
 
     def _push(self, page: int) -> None:
         self._table[self.num_pages] = page

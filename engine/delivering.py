@@ -28,7 +28,7 @@ class Delivering:
         self._check_pages(begin, end)
         _open(wire, flow, command.grant, begin, end)
         route = Route(flow.name, flow.attempt, begin, end, self._parts.pages.page_size)
-        context = self._parts.context(ids[:end], capacity=end)
+        context = self._parts.context(flow, ids[:end], capacity=end)
         flow.sending = Sending(context, route, wire, now)
         self._parts.scheduler.add(flow.sending)
         return []

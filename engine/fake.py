@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bus.messages import Sampling
 from bus.transfers import PoolShape
 
+from .page_memory import HostPageMemory
 from .runner import Choice, Ids, ModelCard, OnLayer, Row, Sampled
 
 SLOT_BYTES = 8
@@ -69,6 +70,7 @@ class FakeRunner:
         slots = np.frombuffer(self.memory, np.uint64)
         self._slots = slots.reshape(shape.num_layers, shape.num_pages, shape.page_size)
         self._slots[:] = 0xDEADBEEF
+        self.page_memory = HostPageMemory(self.memory, shape)
         self._failures: deque[Exception] = deque()
 
     @property

@@ -22,8 +22,9 @@ Key: TypeAlias = tuple[str, int]
 class Flow:
     """What one attempt of a flow has here. It is over when it has nothing."""
 
-    def __init__(self, name: str, attempt: int, verbs: set[str]) -> None:
-        self.name, self.attempt, self.verbs = name, attempt, verbs
+    def __init__(self, order: Order, verbs: set[str]) -> None:
+        self.name, self.attempt, self.priority = order.flow, order.attempt, order.priority
+        self.verbs = verbs
         self.reception: Reception | None = None
         self.generation: Generation | None = None
         self.sending: Sending | None = None
@@ -111,7 +112,7 @@ class Flows:
         if flow is None:
             known = self._ended.pop(order.flow, None)
             same = known is not None and known.attempt == order.attempt
-            flow = Flow(order.flow, order.attempt, set(known.verbs) if known and same else set())
+            flow = Flow(order, set(known.verbs) if known and same else set())
             self._current[flow.name] = self._by_key[flow.key] = flow
         assert flow.attempt == order.attempt
         return flow

@@ -99,16 +99,16 @@ class Generating:
         ending = _ending(command, card, num_prompt)
         answer = Answer(ending, self._detokenizer())
         answer.replay(ids[num_prompt:].tolist())
-        context = self._context(ids, num_prompt + ending.max_tokens, reception)
+        context = self._context(flow, ids, num_prompt + ending.max_tokens, reception)
         asked = Asked(*flow.key, command.sampling, command.reply, num_prompt)
         return Generation(asked, context, answer, now)
 
-    def _context(self, ids: Ids, most: int, reception: Reception | None) -> Context:
+    def _context(self, flow: Flow, ids: Ids, most: int, reception: Reception | None) -> Context:
         """A received context keeps its place in the queue: it came with its `PrepRecv`."""
         capacity = max(len(ids), most)
         if reception is None:
-            return self._parts.context(ids, capacity)
-        return Context(self._parts.pages, reception.context.serial, ids, capacity)
+            return self._parts.context(flow, ids, capacity)
+        return Context(self._parts.pages, reception.context.rank, ids, capacity)
 
 
 def _ending(command: StartGenerate, card: ModelCard, num_prompt: int) -> Ending:

@@ -35,6 +35,7 @@ class Pages:
         self._cache = PrefixCache(page_size)
         self._references = [0] * num_pages
         self._idle: OrderedDict[int, None] = OrderedDict()
+        self._copies: dict[int, int] = {}
 
     @property
     def num_free(self) -> int:
@@ -66,6 +67,25 @@ class Pages:
         for page in taken:
             self._references[page] = 1
         return taken
+
+    def copy(self, page: int) -> int:
+        """A page of one's own in exchange for a reference to ``page``, which others see, too.
+
+        Its content comes with the next `take_copies`: nothing may write ``page`` before.
+        """
+        [fresh] = self.take(1, after=page)
+        self._copies[fresh] = page
+        self.drop(page)
+        return fresh
+
+    def take_copies(self) -> dict[int, int]:
+        """Whose content each fresh page has to get, by the fresh page; each is told once.
+
+        All sources are to be read before a page is written: one may be free by now, and may even
+        have become another one's fresh page.
+        """
+        copies, self._copies = self._copies, {}
+        return copies
 
     def hold(self, page: int) -> None:
         """One more reference to a page that is in use or cached."""

@@ -13,6 +13,7 @@ from .context import Context
 from .flows import Flow, Flows
 from .outcomes import Outcome, Phase, Told
 from .pages import Pages
+from .rank import Rank
 from .refusal import Refusal
 from .runner import Ids, ModelCard
 from .scheduler import Scheduler
@@ -30,9 +31,10 @@ class Parts:
     counters: Counters
     _serials: count[int] = field(default_factory=count)
 
-    def context(self, tokens: Ids, capacity: int) -> Context:
-        """A context that comes after all others and holds no page yet."""
-        return Context(self.pages, next(self._serials), tokens, capacity)
+    def context(self, flow: Flow, tokens: Ids, capacity: int) -> Context:
+        """A context that comes after all others of its priority and holds no page yet."""
+        rank = Rank.of(flow.priority, next(self._serials))
+        return Context(self.pages, rank, tokens, capacity)
 
     def told(
         self, flow: Flow, verb: str, event: EngineEvent, phases: tuple[Phase, ...] = ()

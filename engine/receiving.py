@@ -27,7 +27,7 @@ class Receiving:
             raise Refusal("out_of_order", "PrepRecv comes before everything else of its attempt")
         ids = accept_prompt(command.prompt, self._parts.card)
         _, end = resolve(0, command.end, len(ids))
-        context = self._parts.context(ids[:end], capacity=end)
+        context = self._parts.context(flow, ids[:end], capacity=end)
         context.match(end)
         matched = context.num_computed
         reception = Reception(context, len(ids), now)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from bus.messages import Sampling
 from bus.transfers import PoolShape
 
+from .page_memory import PageMemory
+
 Ids: TypeAlias = NDArray[np.int32]
 
 
@@ -67,6 +69,11 @@ class Runner(Protocol):
 
     @property
     def card(self) -> ModelCard: ...
+
+    @property
+    def page_memory(self) -> PageMemory:
+        """The content of the pool's pages."""
+        ...
 
     def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[Sampled | None]:
         """Write the KV of every row's tokens into its pages and choose where a row asks for it.

@@ -11,10 +11,11 @@ from msgspec import Struct
 from .config import EngineConfig
 from .context import Context
 from .pages import Pages
+from .rank import Rank
 from .sequence import Sequence
 from .statistics import Counters
 
-_by_serial = attrgetter("serial")
+_by_rank = attrgetter("rank")
 
 
 class Work(Struct, frozen=True):
@@ -40,7 +41,7 @@ class Scheduler:
         self._config, self._pages, self._counters = config, pages, counters
         self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []
-        self._idle: dict[int, Context] = {}
+        self._idle: dict[Rank, Context] = {}
         self._stalled = False
 
     @property
@@ -61,7 +62,7 @@ class Scheduler:
         self._stalled = False
 
     def add(self, sequence: Sequence) -> None:
-        insort(self._waiting, sequence, key=_by_serial)
+        insort(self._waiting, sequence, key=_by_rank)
 
     def remove(self, sequence: Sequence) -> None:
         """Whatever it was doing; its pages stay with it."""
@@ -71,10 +72,10 @@ class Scheduler:
 
     def rest(self, context: Context) -> None:
         """Nobody computes on this context now: when pages are short, it may be dropped."""
-        self._idle[context.serial] = context
+        self._idle[context.rank] = context
 
     def unrest(self, context: Context) -> None:
-        self._idle.pop(context.serial, None)
+        self._idle.pop(context.rank, None)
 
     def contexts(self) -> Iterator[Context]:
         yield from (sequence.context for sequence in (*self._waiting, *self._running))
@@ -126,11 +127,11 @@ class Scheduler:
         """Take pages from the latest comer after ``wanting``, or else from an earlier one that
         nobody computes on. False: there is no such."""
         candidates = (s for s in (*self._running, *self._waiting) if s.preemptible)
-        later = [s for s in candidates if s.serial > wanting.serial and s.context.num_pages]
+        later = [s for s in candidates if s.rank > wanting.rank and s.context.num_pages]
         idle = [context for context in self._idle.values() if context.num_pages]
-        sequence = max(later, key=_by_serial, default=None)
-        context = max(idle, key=_by_serial, default=None)
-        if sequence and (context is None or sequence.serial > context.serial):
+        sequence = max(later, key=_by_rank, default=None)
+        context = max(idle, key=_by_rank, default=None)
+        if sequence and (context is None or sequence.rank > context.rank):
             self._preempt(sequence, now)
         elif context:
             self._counters.forgone_contexts += 1
@@ -155,7 +156,7 @@ class Scheduler:
         context = sequence.context
         context.grow(sequence.room_at_admission(context.num_computed + size))
         self._waiting.pop(0)
-        insort(self._running, sequence, key=_by_serial)
+        insort(self._running, sequence, key=_by_rank)
         sequence.admitted(now)
         return Work(sequence, size, is_new=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from .context import Context
+from .rank import Rank
 from .runner import Choice, Row
 from .trail import Trail
 
@@ -26,8 +27,8 @@ class Sequence:
         self.queued_s = now
 
     @property
-    def serial(self) -> int:
-        return self.context.serial
+    def rank(self) -> Rank:
+        return self.context.rank
 
     @property
     def num_matchable(self) -> int:

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from .delivering import Delivering
 from .generating import Generating
 from .generation import Generation
@@ -36,6 +38,7 @@ class Stepping:
     def step(self, now: float) -> list[Outcome]:
         began_s = self._clock()
         work = self._parts.scheduler.plan(now)
+        self._copy()
         if not work:
             return []
         try:
@@ -50,6 +53,13 @@ class Stepping:
         for piece, sampled in zip(work, results, strict=True):
             outcomes += self._advanced(piece, sampled, now, now + took_s)
         return outcomes
+
+    def _copy(self) -> None:
+        """Shared pages that are going to be written, before anything writes."""
+        copies = self._parts.pages.take_copies()
+        if copies:
+            sources, targets = np.array(list(copies.values())), np.array(list(copies))
+            self._runner.page_memory.copy(sources, targets)
 
     def _compute(self, work: list[Work]) -> list[Sampled | None]:
         """One result for each piece of work; pages to be sent leave while it computes."""

@@ -17,6 +17,7 @@ from .ragged import lay_out
 from .rope import inverse_frequencies, rotation
 from .runner import ModelCard, OnLayer, Row, Sampled
 from .sampler import choose
+from .torch_pages import TorchPageMemory
 
 Buffer: TypeAlias = Any
 """Writable memory with the buffer protocol (which Python 3.11 cannot spell as a type)."""
@@ -55,6 +56,7 @@ class TorchRunner:
         self._page_size = shape.page_size
         self.pool = self._open_pool(files, shape, DTYPES[dtype], buffer)
         """``[num_layers, num_pages, 2, page_size, num_kv_heads, head_dim]``: keys, then values."""
+        self.page_memory = TorchPageMemory(self.pool)
         self._caches = list(self.pool.flatten(1, 3).flatten(2))
         checkpoint = Checkpoint(files.weights, DTYPES[dtype], self._device)
         self._decoder = load_decoder(files.config, checkpoint)

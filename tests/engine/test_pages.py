@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from engine.context import Context
 from engine.pages import Pages
+from engine.rank import Rank
 from engine.runner import Ids
 
 SIZE = 4
@@ -23,7 +24,7 @@ def ids(*numbers: int) -> Ids:
 
 def computed(pages: Pages, tokens: Ids, serial: int = 0) -> Context:
     """A context all of whose tokens were computed on top of what was cached."""
-    context = Context(pages, serial, tokens, len(tokens))
+    context = Context(pages, Rank.of(0, serial), tokens, len(tokens))
     context.match(len(tokens))
     context.grow(len(tokens))
     context.num_computed = len(tokens)
@@ -35,7 +36,7 @@ def test_a_context_finds_the_full_pages_that_another_one_left() -> None:
     pages = Pages(16, SIZE)
     computed(pages, ids(*range(10))).drop()
 
-    context = Context(pages, 1, ids(*range(9), 99), 10)
+    context = Context(pages, Rank.of(0, 1), ids(*range(9), 99), 10)
     context.match(10)
 
     assert context.num_computed == 8
@@ -91,7 +92,7 @@ def test_use_makes_young() -> None:
 
 def test_who_computes_a_page_second_keeps_his_own_and_frees_it_in_the_end() -> None:
     pages = Pages(8, SIZE)
-    first, second = (Context(pages, n, ids(*range(8)), 8) for n in range(2))
+    first, second = (Context(pages, Rank.of(0, n), ids(*range(8)), 8) for n in range(2))
     for context in (first, second):
         context.grow(8)
         context.num_computed = 8
@@ -109,7 +110,10 @@ def test_who_computes_a_page_second_keeps_his_own_and_frees_it_in_the_end() -> N
 
 def test_a_cached_page_stays_while_somebody_uses_what_comes_after_it() -> None:
     pages = Pages(3, SIZE)
-    first, second = Context(pages, 0, ids(*range(4)), 4), Context(pages, 1, ids(*range(8)), 8)
+    first, second = (
+        Context(pages, Rank.of(0, 0), ids(*range(4)), 4),
+        Context(pages, Rank.of(0, 1), ids(*range(8)), 8),
+    )
     first.grow(4)
     second.grow(8)
     for context in (first, second):
@@ -129,7 +133,7 @@ def test_a_context_taken_over_keeps_only_what_may_be_written() -> None:
     pages = Pages(8, SIZE)
     received = computed(pages, ids(*range(8)))
 
-    context = Context(pages, 1, ids(*range(8)), 12)
+    context = Context(pages, Rank.of(0, 1), ids(*range(8)), 12)
     context.adopt(received, 7)
 
     assert context.num_computed == 4
@@ -142,7 +146,7 @@ def test_a_private_partial_page_is_taken_over_as_it_is() -> None:
     pages = Pages(8, SIZE)
     received = computed(pages, ids(*range(6)))
 
-    context = Context(pages, 1, ids(*range(10)), 12)
+    context = Context(pages, Rank.of(0, 1), ids(*range(10)), 12)
     context.adopt(received, 9)
 
     assert context.num_computed == 6
@@ -186,7 +190,7 @@ def test_any_use_keeps_every_page_in_one_place_and_matches_exact(
     live: list[Context] = []
     for serial in range(40):
         tokens = ids(*(random.choice([0, 0, 0, 1]) for _ in range(random.randrange(1, 20))))
-        context = Context(pages, serial, tokens, len(tokens))
+        context = Context(pages, Rank.of(0, serial), tokens, len(tokens))
         context.match(len(tokens))
         for index, page in enumerate(context.table.tolist()):
             assert content[page] == tuple(tokens[: (index + 1) * SIZE].tolist())
