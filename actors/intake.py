@@ -10,6 +10,7 @@ from msgspec import Struct
 from bus.codec import Undecodable, decode_public
 from bus.messages import Mailbox, Reason, Request, Sampling
 from bus.public import ChatMessage, GenerateRequest
+from bus.subjects import TOKEN
 from bus.tokens import Tokens
 from engine.model_errors import ChatTemplateError
 
@@ -77,7 +78,8 @@ def admit(
     _check(asked, limits)
     prompt = _tokens(asked, tokenizer)
     _check_prompt(prompt, asked, limits)
-    request = Request(prompt, _sampling(asked, seed), reply, asked.priority)
+    sampling = _sampling(asked, seed)
+    request = Request(prompt, sampling, reply, asked.priority, asked.group, asked.engine)
     return Intake(request, asked.orchestration, asked.timeout_s, asked.tag)
 
 
@@ -135,7 +137,7 @@ def _sampling(asked: GenerateRequest, seed: int) -> Sampling:
 
 
 _BOUNDS: tuple[tuple[str, float, float], ...] = (
-    ("max_tokens", 1, 2**31),
+    ("max_tokens", 0, 2**31),
     ("temperature", 0, 100),
     ("top_k", 0, 2**31),
     ("min_p", 0, 1),
@@ -171,6 +173,10 @@ def _check(asked: GenerateRequest, limits: Limits) -> None:
         raise refuse(f"{len(asked.stop)} stop strings; allowed are {MAX_STOPS}")
     if "" in ((asked.stop,) if isinstance(asked.stop, str) else asked.stop) and asked.stop != ():
         raise refuse("a stop string is empty: it would stop at once")
+    for name in ("group", "engine"):
+        given = getattr(asked, name)
+        if given and not TOKEN.fullmatch(given):
+            raise refuse(f"{name} {given[:80]!r}: use 1 to 64 letters, digits, '_' or '-'")
     known = limits.orchestrations
     if asked.orchestration is not None and asked.orchestration not in known:
         raise refuse(

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Sequence, Sized
+from math import inf
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
 Role: TypeAlias = Literal["prefill", "decode", "both"]
 
+NOMINAL_TOKENS_PER_S: Final = 1000.0
+"""How fast an engine prefills that has not measured itself yet."""
+TOKENS_PER_REQUEST: Final = 64
+"""What a request that an engine has counts for, in tokens of somebody's prompt: it is in the way of
+what comes after it, if only by a step at a time."""
+
 
 class NoEngine(LookupError):
-    """No live engine can play the role that was asked for."""
+    """No live engine can do what was asked for."""
 
-    def __init__(self, role: Role, known: tuple[str, ...] = ()) -> None:
+    def __init__(self, wanted: str, known: tuple[str, ...] = ()) -> None:
         super().__init__(
-            f"no engine for {role!r}; the fleet has " + (", ".join(known) or "no engines")
+            f"no engine for {wanted!r}; the fleet has " + (", ".join(known) or "no engines")
         )
-        self.role = role
+        self.wanted = wanted
 
 
 class Engine(Struct, frozen=True):
-    """One engine as its last heartbeat described it."""
+    """One engine as its last heartbeat described it, and what the router knows besides.
+
+    Rates are measured by the engine itself; 0 means that they are not known yet.
+    """
 
     name: str
     role: Role = "both"
@@ -28,35 +39,136 @@ class Engine(Struct, frozen=True):
     """Requests waiting or running."""
     free_pages: int = 0
     epoch: int = 0
+    cached: int = 0
+    """Tokens at the start of *this flow's* prompt that are in its prefix cache, as far as the
+    router knows."""
+    waiting_tokens: int = 0
+    """Tokens of prompts that it has yet to compute."""
+    prefill_tokens_per_s: float = 0.0
+    decode_step_s: float = 0.0
+    """How long a step takes now that decodes everything that runs."""
+    transfer_bytes_per_s: float = 0.0
+    kv_bytes_per_token: int = 0
+    credits: int = 1
+    """Requests that it takes on now; without one, a further request waits or is refused."""
+    group: str = ""
+    """Whom it is for, such as a topic or a tenant; empty is everybody."""
 
     def plays(self, role: Role) -> bool:
         return role == "both" or self.role in (role, "both")
 
+    def missing(self, num_tokens: int) -> int:
+        """How many of the first ``num_tokens`` of the prompt it has not cached."""
+        return max(0, num_tokens - self.cached)
+
+    def prefill_s(self, num_tokens: int) -> float:
+        """Seconds that computing ``num_tokens`` takes it, once it has begun."""
+        return num_tokens / (self.prefill_tokens_per_s or NOMINAL_TOKENS_PER_S)
+
+    def wait_s(self, num_tokens: int) -> float:
+        """Seconds until it would have the first ``num_tokens`` of the prompt: after what waits
+        there already, and but for what it has cached."""
+        return _first((self,), num_tokens).wait_s
+
+    def transfer_s(self, num_tokens: int) -> float:
+        """Seconds that the KV of so many tokens is on its way; 0 where nobody has measured it."""
+        if not self.transfer_bytes_per_s:
+            return 0.0
+        return num_tokens * self.kv_bytes_per_token / self.transfer_bytes_per_s
+
 
 class Fleet(Struct, frozen=True):
-    """The engines of one model that were alive when the event was made."""
+    """The engines of one model that were alive when the event was made, for one flow.
+
+    Wherever engines are chosen, ties go by name, and an engine without credit is chosen only where
+    no other is able.
+    """
 
     engines: tuple[Engine, ...] = ()
 
     def able(self, role: Role) -> tuple[Engine, ...]:
-        """Those that can play the role, least loaded first, ties by name."""
-        able = sorted((e for e in self.engines if e.plays(role)), key=lambda e: (e.load, e.name))
-        if not able:
-            raise NoEngine(role, tuple(f"{e.name} ({e.role})" for e in self.engines))
-        return tuple(able)
+        """Those that can play the role, least loaded first.
+
+        Raises:
+            NoEngine: there are none; so do all that choose.
+        """
+        return tuple(sorted(self._able(role), key=lambda e: (e.load, e.name)))
 
     def least_loaded(self, role: Role = "both") -> str:
-        return self.able(role)[0].name
+        able = self._able(role)
+        least = min([e.load for e in able])
+        return min([e.name for e in able if e.load == least])
 
-    def pair(self) -> tuple[str, str]:
-        """A prefiller and a decoder; the same engine twice only where nobody else is able."""
-        prefill, decode = self.able("prefill"), self.able("decode")
-        if prefill[0] != decode[0]:
-            return prefill[0].name, decode[0].name
-        second = [(p, decode[0]) for p in prefill[1:2]] + [(prefill[0], d) for d in decode[1:2]]
-        best = min(second, key=lambda p: (p[0].load + p[1].load, p[0].name), default=None)
-        first = prefill[0].name
-        return (best[0].name, best[1].name) if best else (first, first)
+    def best_prefix(self, prompt: Sized, role: Role = "both") -> str:
+        """The engine that would have the whole prompt first. What it has cached counts for it,
+        what waits there against it: to follow the cache alone makes hot spots."""
+        return _first(self._able(role), len(prompt)).name
+
+    def pair(self, prompt: Sized = ()) -> tuple[str, str]:
+        """A prefiller and a decoder, chosen as by `best_prefix`; the same engine twice where there
+        is no other for one of the roles, so that who is left after a loss can go on."""
+        able, size = self._able("both"), len(prompt)
+        prefill, decode = _firsts(able, size)
+        if prefill == decode:
+            others = [e for e in able if e.name != decode.name]
+            other_prefill, other_decode = _firsts(others, size)
+            if other_prefill.wait_s < other_decode.wait_s:
+                prefill = other_prefill
+            elif other_decode.name:
+                decode = other_decode
+        return prefill.name or decode.name, decode.name or prefill.name
+
+    def engine(self, name: str) -> Engine:
+        """The engine of this name.
+
+        Raises:
+            NoEngine: it is not there.
+        """
+        for engine in self.engines:
+            if engine.name == name:
+                return engine
+        raise self._nobody(name)
+
+    def group(self, name: str) -> Fleet:
+        """The engines of a group; all of them where the group has none."""
+        members = tuple([e for e in self.engines if e.group == name])
+        return Fleet(members) if members else self
 
     def without(self, name: str) -> Fleet:
-        return Fleet(tuple(e for e in self.engines if e.name != name))
+        return Fleet(tuple([e for e in self.engines if e.name != name]))
+
+    def _able(self, role: Role) -> Sequence[Engine]:
+        able: Sequence[Engine] = self.engines
+        if role != "both":
+            able = [e for e in able if e.role == role or e.role == "both"]
+        if not able:
+            raise self._nobody(role)
+        return [e for e in able if e.credits > 0] or able
+
+    def _nobody(self, wanted: str) -> NoEngine:
+        return NoEngine(wanted, tuple(f"{e.name} ({e.role})" for e in self.engines))
+
+
+class _Wait(NamedTuple):
+    wait_s: float
+    name: str
+
+
+def _first(engines: Sequence[Engine], num_tokens: int) -> _Wait:
+    """The engine with the shortest wait."""
+    return min(first for first in _firsts(engines, num_tokens) if first.name)
+
+
+def _firsts(engines: Sequence[Engine], num_tokens: int) -> tuple[_Wait, _Wait]:
+    """The prefiller and the decoder with the shortest wait; without a name where there is none.
+    One loop with everything in line, for fleets of thousands."""
+    prefill = decode = _Wait(inf, "")
+    each, nominal = TOKENS_PER_REQUEST, NOMINAL_TOKENS_PER_S
+    for e in engines:
+        missing = num_tokens - e.cached if num_tokens > e.cached else 0
+        wait_s = (e.waiting_tokens + each * e.load + missing) / (e.prefill_tokens_per_s or nominal)
+        if wait_s <= prefill.wait_s and e.role != "decode":
+            prefill = min(prefill, _Wait(wait_s, e.name))
+        if wait_s <= decode.wait_s and e.role != "prefill":
+            decode = min(decode, _Wait(wait_s, e.name))
+    return prefill, decode

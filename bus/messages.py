@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from .fleet import Fleet, Role
 from .tokens import Tokens
@@ -77,13 +78,32 @@ class Mailbox(Struct, frozen=True):
 
 
 class Request(Struct, frozen=True):
-    """What a user asked for, checked and tokenised by the router."""
+    """What a user asked for, checked and tokenised by the router.
+
+    Where an answer goes on that was begun, the prompt ends with the tokens of it so far:
+
+    ```
+    prompt  |<-------- the user's --------->|<-- answered so far -->|
+            0                     len(prompt) - offset         len(prompt)
+    ```
+    """
 
     prompt: Tokens
     sampling: Sampling
     reply: Mailbox
     priority: int = 0
     """The larger goes first, wherever requests wait for each other."""
+    group: str = ""
+    """What it belongs to, such as a topic or a tenant: its like may share engines and prefixes."""
+    engine: str = ""
+    """The engine that the asker wants it on; empty leaves it to the strategy."""
+    offset: int = 0
+    """How many tokens of the answer the prompt ends with."""
+
+    def going_on(self, answered: Tokens) -> Request:
+        """The same request, to be answered from its ``answered`` first tokens on."""
+        asked = self.prompt[: len(self.prompt) - self.offset]
+        return replace(self, prompt=asked + answered, offset=len(answered))
 
 
 # --- commands: router to engine -----------------------------------------------------------------
@@ -231,6 +251,8 @@ class Committed(Answer, frozen=True):
 class Suspended(Answer, frozen=True):
     num_tokens: int
     """Tokens, prompt included, whose KV is in this engine's pages."""
+    answered: Tokens = Tokens()
+    """The answer so far, which the user has been sent; the KV of its last token is not computed."""
 
 
 class Released(Answer, frozen=True):
@@ -341,11 +363,25 @@ class EngineLost(Struct, frozen=True, tag=True):
     engine: str
     fleet: Fleet
     """Who is left."""
+    answered: Tokens = Tokens()
+    """The answer so far, as far as the router has heard; the user may have heard more."""
+
+
+class Directed(Struct, frozen=True, tag=True):
+    """An operator wants what is going on with this request to go on at another engine.
+
+    It is a wish: a strategy that does not know how goes on where it is.
+    """
+
+    engine: str
+    """One that is alive."""
+    answered: Tokens = Tokens()
+    """As in `EngineLost`."""
 
 
 class Superseded(Struct, frozen=True, tag=True):
     """Another router or a newer attempt owns this flow now."""
 
 
-RouterEvent: TypeAlias = Submitted | TimedOut | Cancelled | EngineLost | Superseded
+RouterEvent: TypeAlias = Submitted | TimedOut | Cancelled | EngineLost | Directed | Superseded
 Event: TypeAlias = EngineEvent | RouterEvent

@@ -26,6 +26,7 @@ class GenerateRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     prompt: str | tuple[int, ...] | None = None
     messages: tuple[ChatMessage, ...] | None = None
     max_tokens: int = 128
+    """0 generates nothing and only keeps the prompt's context, for strategies that can."""
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
@@ -43,6 +44,10 @@ class GenerateRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """Cancel the request when it is not finished after so long."""
     priority: int = 0
     """The larger goes first where requests wait, and its pages are taken last."""
+    group: str = ""
+    """What it belongs to, such as a topic or a tenant, for strategies that place by it."""
+    engine: str = ""
+    """The engine to have it on, for strategies that can be told; empty leaves it to them."""
     tag: str = ""
     """Comes back in `Welcome` and `Rejected`, for clients with one mailbox for many requests."""
 

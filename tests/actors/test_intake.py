@@ -70,6 +70,12 @@ def test_the_priority_goes_with_the_request() -> None:
     assert take(GenerateRequest(prompt="x", priority=-3)).request.priority == -3
 
 
+def test_group_and_engine_go_with_the_request() -> None:
+    request = take(GenerateRequest(prompt="x", group="law", engine="d0")).request
+
+    assert (request.group, request.engine) == ("law", "d0")
+
+
 @pytest.mark.parametrize(("stop", "stops"), [("a", ("a",)), (("a", "b"), ("a", "b")), ((), ())])
 def test_one_stop_string_may_be_given_without_a_list(
     stop: str | tuple[str, ...], stops: tuple[str, ...]
@@ -87,7 +93,7 @@ def test_one_stop_string_may_be_given_without_a_list(
         (GenerateRequest(prompt=(1, -2)), "bad_request", "-2"),
         (GenerateRequest(prompt=(1, 256)), "bad_request", "256"),
         (GenerateRequest(prompt=(1, 2**40)), "bad_request", "token ids"),
-        (GenerateRequest(prompt="x", max_tokens=0), "bad_request", "max_tokens is 0"),
+        (GenerateRequest(prompt="x", max_tokens=-1), "bad_request", "max_tokens is -1"),
         (GenerateRequest(prompt="x", temperature=-1.0), "bad_request", "temperature is -1"),
         (GenerateRequest(prompt="x", temperature=float("nan")), "bad_request", "temperature"),
         (GenerateRequest(prompt="x", top_p=0.0), "bad_request", "top_p is 0"),
@@ -98,6 +104,8 @@ def test_one_stop_string_may_be_given_without_a_list(
         (GenerateRequest(prompt="x", logprobs=21), "bad_request", "logprobs is 21"),
         (GenerateRequest(prompt="x", timeout_s=0.0), "bad_request", "timeout_s"),
         (GenerateRequest(prompt="x", priority=101), "bad_request", "priority is 101"),
+        (GenerateRequest(prompt="x", group="a.b"), "bad_request", "group 'a.b'"),
+        (GenerateRequest(prompt="x", engine="*"), "bad_request", "engine '*'"),
         (GenerateRequest(prompt="x", stop=""), "bad_request", "stop string is empty"),
         (GenerateRequest(prompt="x", stop=("a",) * 17), "bad_request", "17 stop strings"),
         (GenerateRequest(prompt="x", orchestration="magic"), "unknown_orchestration", "magic"),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import get_args
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bus.codec import decode, encode
 from bus.messages import (
     AnyCommand,
     Commit,
@@ -105,4 +105,4 @@ def test_an_index_lies_where_python_has_it(length: int, index: int | None) -> No
 def test_every_reason_is_one_that_the_vocabulary_knows() -> None:
     for command in EVERY_COMMAND:
         for event in endings(command):
-            assert msgspec.convert(msgspec.to_builtins(event), type(event)) == event
+            assert decode(encode(event), type(event)) == event
