@@ -190,6 +190,7 @@ class EngineHost:
                     await self._handle(self._pending.popleft())
                 if self.engine.has_work:
                     await self._step(device)
+            await self._carrier.carry(self.core.follow(self.clock()))
 
     async def _step(self, device: DeviceThread[list[Outcome]]) -> None:
         self._stepping = True

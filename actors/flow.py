@@ -9,6 +9,7 @@ from bus.messages import (
     AnyCommand,
     Committed,
     Finished,
+    Followed,
     Matched,
     Order,
     Prepared,
@@ -21,7 +22,6 @@ from bus.messages import (
     Started,
     Suspended,
 )
-from bus.public import Delta
 from observability.flow import FlowTrace
 from orchestrations.machine import Done, Idle, State, Strategy
 
@@ -99,14 +99,14 @@ class Flow:
         self.touched.add(command.engine)
         return order
 
-    def heard(self, delta: Delta, now: float) -> None:
+    def heard(self, more: Followed, now: float) -> None:
         """More of the answer; what was seen already adds nothing."""
         self.active_s = now
         if self.first_token_s is None:
             self.first_token_s = now
-        missing = delta.offset + len(delta.tokens) - len(self.tokens)
-        if 0 < missing <= len(delta.tokens):
-            self.tokens.extend(delta.tokens[-missing:])
+        missing = more.offset + len(more.tokens) - len(self.tokens)
+        if 0 < missing <= len(more.tokens):
+            self.tokens.extend(more.tokens[-missing:])
 
     def forget_engine(self, engine: str) -> list[str]:
         """Nothing is owed by an engine that is gone; returns the verbs it did owe."""

@@ -1,7 +1,7 @@
 """The engine host's core: orders in, reports and tokens out, around an `Engine` that knows no bus.
 
-One message per mailbox and step: everything a step produced for one mailbox leaves together, and
-each router that has flows here gets one batch of all of its flows' tokens.
+One message per mailbox and step: everything a step produced for one mailbox leaves together. Each
+router that has flows here hears of all of its flows' tokens, a little later and in fewer messages.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from observability.command import Handled, command_spans
 from observability.spans import Attribute, Span, SpanContext
 
 from .effects import Effect, Publish, Record
+from .following import Following
 
 
 class Engine(Protocol):
@@ -79,6 +80,7 @@ class HostCore:
     def __init__(self, name: str, epoch: int, engine: Engine, subjects: Subjects) -> None:
         self.name, self.epoch, self.engine, self.subjects = name, epoch, engine, subjects
         self._legs: dict[str, _Leg] = {}
+        self._following = Following()
         self._orders = self._refused = self._tokens = self._messages = 0
 
     def order(self, order: Order, parent: SpanContext | None, now: float) -> list[Effect]:
@@ -99,15 +101,29 @@ class HostCore:
     def outcomes(self, outcomes: Iterable[Outcome], now: float) -> list[Effect]:
         """What has to leave this engine because of what it did.
 
-        Users first: their tokens go before anything else that a step has to say.
+        Users first: their tokens go before anything else that a step has to say. A router hears of
+        all tokens before it hears that anything began or ended.
         """
-        outcomes = list(outcomes)
-        outputs = [o for o in outcomes if isinstance(o, Output)]
-        effects: list[Effect] = [*self._letters(outputs)] if outputs else []
+        outputs: list[Output] = []
+        told: list[Told] = []
         for outcome in outcomes:
             if isinstance(outcome, Told):
-                effects += self._report(outcome, now)
+                told.append(outcome)
+            else:
+                outputs.append(outcome)
+        effects: list[Effect] = [*self._letters(outputs)] if outputs else []
+        if told or self._following.is_due(now):
+            effects += self.follow(now)
+        for one in told:
+            effects += self._report(one, now)
         return effects
+
+    def follow(self, now: float) -> list[Effect]:
+        """Tell routers at once what they have not been told. Due where no step is going to come."""
+        return [
+            Publish(self.subjects.tokens(router), encode(progress))
+            for router, progress in self._following.take(now)
+        ]
 
     def statistics(self) -> HostStatistics:
         accepted = sum(len(leg.accepted) for leg in self._legs.values())
@@ -116,10 +132,9 @@ class HostCore:
     # --- tokens ---
 
     def _letters(self, outputs: list[Output]) -> list[Publish]:
-        """Users' mail, then what the routers follow their flows by, and would recover them from."""
+        """Users' mail; what the routers follow is noted for later."""
         mail: list[Publish] = []
         boxes: dict[str, list[Delta | Done]] = defaultdict(list)
-        routers: dict[str, list[Delta]] = defaultdict(list)
         for output in outputs:
             message, reply = output.message, output.reply
             if reply.encoding == "json":  # read by people: one object per message
@@ -130,11 +145,10 @@ class HostCore:
                 self._tokens += len(message.tokens)
                 leg = self._legs.get(output.flow)
                 if leg is not None:
-                    routers[leg.router].append(message)
+                    self._following.add(leg.router, message)
         mail += [Publish(subject, encode(batch)) for subject, batch in boxes.items()]
         self._messages += len(mail)
-        copies = [Publish(self.subjects.tokens(r), encode(batch)) for r, batch in routers.items()]
-        return mail + copies
+        return mail
 
     # --- events ---
 

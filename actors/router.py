@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from bus.codec import Undecodable, decode, encode, encode_json
 from bus.interface import Bus, BusError, Message, NoResponders, PayloadTooLarge, RequestTimedOut
-from bus.messages import Accepted, Beat, Mailbox, Refused, Report
-from bus.public import Batch, GenerateRequest, Rejected
+from bus.messages import Accepted, Beat, Mailbox, Progress, Refused, Report
+from bus.public import GenerateRequest, Rejected
 from bus.subjects import last
 from observability.sink import SpanSink
 from observability.spans import parse_traceparent
@@ -95,7 +95,7 @@ class RouterHost:
         await self._feed_decoded(message, Beat)
 
     async def _on_tokens(self, message: Message) -> None:
-        await self._feed_decoded(message, Batch)
+        await self._feed_decoded(message, Progress)
 
     async def _on_cancel(self, message: Message) -> None:
         await self._feed(Withdrawn(message.subject.split(".")[-2]))

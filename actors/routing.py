@@ -27,6 +27,7 @@ from bus.messages import (
     FinishReason,
     Mailbox,
     Order,
+    Progress,
     Refused,
     Release,
     Report,
@@ -36,8 +37,8 @@ from bus.messages import (
     TimedOut,
     Usage,
 )
-from bus.public import Batch, Delta, Rejected, Reply, Welcome
 from bus.public import Done as Ended
+from bus.public import Rejected, Reply, Welcome
 from bus.subjects import Subjects
 from observability import names
 from observability.flow import FlowTrace
@@ -92,7 +93,7 @@ class Ticked(Struct, frozen=True):
     """Time has passed."""
 
 
-RouterInput: TypeAlias = Asked | Report | Batch | Beat | Undelivered | Withdrawn | Ticked
+RouterInput: TypeAlias = Asked | Report | Progress | Beat | Undelivered | Withdrawn | Ticked
 
 
 class RouterStatistics(Struct, frozen=True):
@@ -191,11 +192,11 @@ class RouterCore:
         self._trace_answer(flow, report.engine, answer, now)
         return self._play(flow, answer, now)
 
-    def _streamed(self, batch: Batch, now: float) -> list[Effect]:
+    def _streamed(self, progress: Progress, now: float) -> list[Effect]:
         """Our own copy of what users read. An offset that was seen already adds nothing."""
-        for message in batch:
-            if isinstance(message, Delta) and (flow := self.flows.get(message.flow)):
-                flow.heard(message, now)
+        for more in progress:
+            if flow := self.flows.get(more.flow):
+                flow.heard(more, now)
         return []
 
     def _beat(self, beat: Beat, now: float) -> list[Effect]:

@@ -35,9 +35,13 @@ class Handling:
 
     async def call(self, message: Message) -> None:
         """Not to be called again before it returned."""
+        await self.run(message, asyncio.current_task())
+
+    async def run(self, message: Message, caller: asyncio.Task[Any] | None) -> None:
+        """`call`, for whoever knows already which task it is in."""
         if self.stopped:
             return
-        caller = self._caller = asyncio.current_task()
+        self._caller = caller
         try:
             await self._handler(message)
         except asyncio.CancelledError:

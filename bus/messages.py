@@ -288,6 +288,18 @@ class Report(Struct, frozen=True):
     event: EngineEvent
 
 
+class Followed(Struct, frozen=True, array_like=True):
+    """More of an answer, for the router that follows it: tokens from ``offset`` on."""
+
+    flow: str
+    offset: int
+    tokens: Tokens
+
+
+Progress: TypeAlias = tuple[Followed, ...]
+"""What an engine tells one router of all its flows: on the wire, one message."""
+
+
 class Accepted(Struct, frozen=True, tag=True):
     """The immediate reply to an order: it will end in a `Report`."""
 

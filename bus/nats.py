@@ -158,13 +158,10 @@ class NatsBus:
         check_queue(queue)
         check_pending(max_pending)
         self._require_open()
-        subscription = NatsSubscription(
-            self._client, Handling(subject, handler), self._subscriptions
-        )
+        handling = Handling(subject, handler)
+        subscription = NatsSubscription(self._client, handling, self._subscriptions)
         subscription.enlist(
-            await self._client.subscribe(
-                subject, queue, subscription.deliver, pending_msgs_limit=max_pending
-            )
+            await self._client.listen(handling, queue, max_pending, subscription.end)
         )
         try:
             await self.flush()

@@ -1,21 +1,12 @@
-"""One subscription of the NATS bus. nats-py keeps its queue and the task that calls us."""
+"""One subscription of the NATS bus."""
 
 from __future__ import annotations
 
-from msgspec import Struct
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as Native
 
 from .handling import Handling
-from .interface import Message, SubscriptionStatistics
+from .interface import SubscriptionStatistics
 from .sturdy import SturdyClient
-
-
-class Heard(Struct, frozen=True):
-    """A message as nats-py may keep it in its queues, at a fifth of the price of its own `Msg`."""
-
-    data: bytes
-    message: Message
 
 
 class NatsSubscription:
@@ -36,13 +27,6 @@ class NatsSubscription:
     def enlist(self, native: Native) -> None:
         self._native = native
         self._peers[native] = self
-
-    async def deliver(self, message: Msg | Heard) -> None:
-        """For nats-py: handle one message."""
-        heard = message.message if isinstance(message, Heard) else received(message)
-        await self._handling.call(heard)
-        if self._handling.stopped:
-            await self.end()
 
     def drop(self) -> None:
         """For the bus: a message was lost."""
@@ -81,7 +65,3 @@ class NatsSubscription:
             failed=self._handling.failed,
             pending=self._native.pending_msgs,
         )
-
-
-def received(message: Msg) -> Message:
-    return Message(message.subject, message.data, message.reply, message.headers or {})

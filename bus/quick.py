@@ -6,17 +6,19 @@ Each method says which detour of nats-py 2.16 it cuts short.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
+from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 
+from .handling import Handling
 from .headers import header_block, read_headers
 from .interface import Headers, Message
-from .matching import compiled
-from .nats_subscription import Heard
 from .parser import QuickParser
 from .replies import Replies
 from .sturdy import SturdyClient
+from .waiting import Waiting
 
 UNSENT_BYTES: Final = 1 << 16
 """What the transport may hold before writing waits for it: where asyncio says "pause", too."""
@@ -30,6 +32,8 @@ class QuickClient(SturdyClient):
         super().__init__()
         self._ps = QuickParser(self)
         self._replies_sid = 0
+        self._waiting: dict[int, Waiting] = {}
+        """By the number of the subscription, for as long as messages may arrive for it."""
         self._is_write_due = False
 
     async def expect_replies(self) -> None:
@@ -37,6 +41,27 @@ class QuickClient(SturdyClient):
         self._replies = Replies(self.new_inbox())
         subscription = await self.subscribe(self._replies.pattern, cb=_ignore)
         self._replies_sid = subscription._id
+
+    async def listen(
+        self,
+        handling: Handling,
+        queue: str,
+        max_pending: int,
+        end: Callable[[], Awaitable[None]],
+    ) -> Subscription:
+        """Subscribe ``handling``; ``end`` is called where it was stopped while it handled."""
+        native = await self.subscribe(handling.subject, queue, _ignore)
+        waiting = Waiting(native, handling, max_pending)
+        native._stop_processing()
+        native._pending_queue = waiting  # type: ignore[assignment]
+        work = asyncio.get_running_loop().create_task(waiting.work(end))
+        native._wait_for_msgs_task = work  # type: ignore[assignment]
+        self._waiting[native._id] = waiting
+        return native
+
+    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        super()._remove_sub(sid, max_msgs)
+        self._waiting.pop(sid, None)
 
     def send(self, subject: str, payload: bytes, reply: str, headers: Headers | None) -> None:
         """Publish what was checked before; the next turn of the loop writes it.
@@ -129,11 +154,16 @@ class QuickClient(SturdyClient):
         told = read_headers(headers) if headers else {}
         if told is None or not subject.isascii() or not reply.isascii():
             return False
-        message = Message(subject.decode(), data, reply.decode(), told)
+        name = subject.decode()
+        if not name.isprintable():
+            return False
+        message = Message(name, data, reply.decode(), told)
         if sid == self._replies_sid:
             self._replies.arrived(subject, message)
-        elif not self._put(sid, subject, message):
-            return False
+        else:
+            waiting = self._waiting.get(sid)
+            if waiting is None or not waiting.put(message):
+                return False
         self.stats["in_msgs"] += 1
         self.stats["in_bytes"] += len(data)
         return True
@@ -144,19 +174,6 @@ class QuickClient(SturdyClient):
         """Messages that nats-py's parser has put together from pieces are as regular as others."""
         if not self.take(sid, subject, reply, data, headers or b""):
             await super()._process_msg(sid, subject, reply, data, headers)
-
-    def _put(self, sid: int, subject: bytes, message: Message) -> bool:
-        subscription = self._subs.get(sid)
-        if subscription is None or not compiled(subscription._subject).fullmatch(subject):
-            return False
-        queue: asyncio.Queue[Any] = subscription._pending_queue
-        num_bytes = subscription._pending_size + len(message.payload)
-        if queue.full() or num_bytes >= subscription._pending_bytes_limit:
-            return False
-        subscription._received += 1
-        subscription._pending_size = num_bytes
-        queue.put_nowait(Heard(message.payload, message))
-        return True
 
 
 def _time_out(reply: asyncio.Future[Message]) -> None:

@@ -105,3 +105,5 @@ class SturdyClient(Client):
         subscription = self._subs.get(sid)
         if subscription is not None and not compiled(subscription._subject).fullmatch(subject):
             raise ValueError(f"{subject!r} is not for the subscription to {subscription._subject}")
+        if not subject.decode(errors="replace").isprintable():
+            raise ValueError(f"{subject!r} is no subject")

@@ -29,7 +29,7 @@ class FollowingCore(RouterCore):
     def handle(self, event: RouterInput, now: float) -> list[Effect]:
         effects = super().handle(event, now)
         if isinstance(event, tuple):
-            self.tally.count(len(event))
+            self.tally.count(sum(len(more.tokens) for more in event))
         return effects
 
 

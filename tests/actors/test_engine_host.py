@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,18 +19,24 @@ from bus.messages import (
     Answer,
     AnyCommand,
     Beat,
+    Followed,
+    Mailbox,
     Matched,
     Order,
+    Progress,
     Query,
     Refused,
     Release,
     Released,
     Report,
+    Sampling,
+    StartGenerate,
 )
+from bus.public import Delta
 from bus.subjects import Subjects
 from bus.tokens import Tokens
 from bus.transfers import Arrived, TransferEvent
-from engine.outcomes import Outcome, Told
+from engine.outcomes import Outcome, Output, Told
 from observability.sink import NullSink
 
 PROMPT = Tokens((1, 2))
@@ -43,12 +50,14 @@ class Stepping:
         self.has_work = False
         self.heard: list[Order | TransferEvent] = []
         self.stepping, self.go_on = threading.Event(), threading.Event()
+        self.made: deque[list[Outcome]] = deque()
+        """What its next steps come to."""
         self.owners = 0
 
     def handle(self, event: Order | TransferEvent, now: float) -> list[Outcome]:
         assert self.owners == 0, "the engine is on the device thread"
         self.heard.append(event)
-        if not isinstance(event, Order):
+        if not isinstance(event, Order) or isinstance(event.command, StartGenerate):
             return []
         verb = type(event.command).__name__
         answer = Released() if verb == "Release" else Matched(len(self.heard), 0, 0)
@@ -58,9 +67,10 @@ class Stepping:
         self.owners += 1
         self.stepping.set()
         assert self.go_on.wait(10)
-        self.has_work = False
+        made = self.made.popleft() if self.made else []
+        self.has_work = bool(self.made)
         self.owners -= 1
-        return []
+        return made
 
 
 class Router:
@@ -69,6 +79,7 @@ class Router:
     def __init__(self, bus: MemoryBus) -> None:
         self.bus = bus
         self.reports: asyncio.Queue[Report] = asyncio.Queue()
+        self.followed: asyncio.Queue[Followed] = asyncio.Queue()
         self.beats: asyncio.Queue[Beat] = asyncio.Queue()
 
     async def listen(self) -> None:
@@ -78,7 +89,12 @@ class Router:
         async def on_beat(message: Message) -> None:
             self.beats.put_nowait(decode(message.payload, Beat))
 
+        async def on_progress(message: Message) -> None:
+            for more in decode(message.payload, Progress):
+                self.followed.put_nowait(more)
+
         await self.bus.subscribe("ms.router.r0.event", on_report)
+        await self.bus.subscribe("ms.router.r0.tokens", on_progress)
         await self.bus.subscribe("ms.beat.*", on_beat)
 
     async def order(self, command: AnyCommand, flow: str = "f") -> Accepted | Refused:
@@ -164,6 +180,22 @@ async def test_a_transfer_event_from_another_thread_waits_for_the_step_too() -> 
             pass
 
         assert event in engine.heard
+
+
+async def test_the_router_hears_the_last_tokens_when_no_step_follows_them() -> None:
+    async with host() as (engine, _, router):
+        box = Mailbox("box", "msgpack")
+        engine.made += [[Output("f", 1, box, Delta("f", i, (i,)))] for i in range(3)]
+        engine.has_work = True
+        engine.go_on.set()
+
+        await router.order(StartGenerate("e0", PROMPT, 0, Sampling(), box))
+
+        heard: list[int] = []
+        async with asyncio.timeout(5):
+            while len(heard) < 3:
+                heard += (await router.followed.get()).tokens
+        assert heard == [0, 1, 2]
 
 
 async def test_transfer_events_before_anybody_listens_are_kept() -> None:

@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 
 from actors.effects import Effect, Publish, Record
+from actors.following import INTERVAL_S
 from actors.hosting import HostCore
 from bus.codec import decode, decode_public
 from bus.messages import (
     Answer,
     Finished,
+    Followed,
     Mailbox,
     Matched,
     Order,
     Prepared,
     PrepRecv,
+    Progress,
     Query,
     Refused,
     Release,
@@ -26,6 +29,7 @@ from bus.messages import (
     Sampling,
     Started,
     StartGenerate,
+    Suspended,
     Usage,
 )
 from bus.public import Batch, Delta, Done, Reply
@@ -91,6 +95,11 @@ def flows(letter: Publish) -> list[str]:
     return [m.flow for m in decode(letter.payload, Batch) if isinstance(m, Delta)]
 
 
+def followed(effects: list[Effect]) -> dict[str, Progress]:
+    letters = [p for p in published(effects) if p.subject.endswith(".tokens")]
+    return {letter.subject: decode(letter.payload, Progress) for letter in letters}
+
+
 def spans(effects: list[Effect]) -> list[Span]:
     return [span for e in effects if isinstance(e, Record) for span in e.spans]
 
@@ -104,15 +113,14 @@ def test_an_event_goes_to_the_router_that_gave_the_order(host: Host) -> None:
     assert reports(effects) == [Report("f", 3, "e0", 7, Matched(2, 0, 9))]
 
 
-def test_a_step_sends_one_message_per_mailbox_and_one_per_router(host: Host) -> None:
+def test_a_step_sends_one_message_per_mailbox(host: Host) -> None:
     for flow in ("a", "b", "c"):
         host.start(flow)
 
     effects = host.core.outcomes([delta(f, 0) for f in ("a", "b", "c")], 2.0)
 
-    assert [p.subject for p in published(effects)] == ["box", "ms.router.r0.tokens"]
-    for letter in published(effects):
-        assert flows(letter) == ["a", "b", "c"]
+    [letter] = [p for p in published(effects) if p.subject == "box"]
+    assert flows(letter) == ["a", "b", "c"]
 
 
 def test_a_json_mailbox_gets_one_object_per_message(host: Host) -> None:
@@ -129,14 +137,49 @@ def test_a_json_mailbox_gets_one_object_per_message(host: Host) -> None:
     ]
 
 
-def test_each_router_gets_the_tokens_of_its_own_flows(host: Host) -> None:
+def test_each_router_hears_the_tokens_of_its_own_flows_in_one_message(host: Host) -> None:
     host.start("a", router="r0")
     host.start("b", router="r1")
+    host.start("c", router="r0")
 
-    effects = host.core.outcomes([delta("a", 0), delta("b", 0)], 2.0)
+    effects = host.core.outcomes([delta("a", 0), delta("b", 0), delta("c", 4)], 2.0)
 
-    copies = {p.subject: flows(p) for p in published(effects)[1:]}
-    assert copies == {"ms.router.r0.tokens": ["a"], "ms.router.r1.tokens": ["b"]}
+    assert followed(effects) == {
+        "ms.router.r0.tokens": (Followed("a", 0, Tokens([0])), Followed("c", 4, Tokens([4]))),
+        "ms.router.r1.tokens": (Followed("b", 0, Tokens([0])),),
+    }
+
+
+def test_a_router_hears_of_the_tokens_of_many_steps_at_once(host: Host) -> None:
+    host.start("a")
+    host.core.outcomes([delta("a", 0)], 2.0)
+
+    soon = host.core.outcomes([delta("a", 1)], 2.0 + INTERVAL_S / 2)
+    later = host.core.outcomes([delta("a", 2)], 2.0 + INTERVAL_S)
+
+    assert followed(soon) == {}
+    assert followed(later) == {"ms.router.r0.tokens": (Followed("a", 1, Tokens([1, 2])),)}
+
+
+def test_what_no_later_step_would_tell_is_told_when_asked_for(host: Host) -> None:
+    host.start("a")
+    host.core.outcomes([delta("a", 0)], 2.0)
+    host.core.outcomes([delta("a", 1)], 2.01)
+
+    effects = host.core.follow(2.02)
+
+    assert followed(effects) == {"ms.router.r0.tokens": (Followed("a", 1, Tokens([1])),)}
+    assert host.core.follow(2.03) == []
+
+
+def test_a_router_has_all_tokens_before_it_hears_of_an_event(host: Host) -> None:
+    host.start("a")
+    host.core.outcomes([delta("a", 0)], 2.0)
+    host.core.outcomes([delta("a", 1)], 2.01)
+
+    effects = host.core.outcomes([Told("a", 1, "Suspend", Suspended(5))], 2.02)
+
+    assert followed(effects) == {"ms.router.r0.tokens": (Followed("a", 1, Tokens([1])),)}
 
 
 def test_tokens_leave_before_the_report_of_the_end(host: Host) -> None:

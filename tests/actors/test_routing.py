@@ -25,9 +25,11 @@ from bus.messages import (
     Beat,
     Event,
     Finished,
+    Followed,
     Mailbox,
     Prepared,
     PrepRecv,
+    Progress,
     Refused,
     Release,
     RemoteSend,
@@ -39,7 +41,7 @@ from bus.messages import (
     StartGenerate,
     Usage,
 )
-from bus.public import Batch, Delta, Done, Rejected, Reply, Welcome
+from bus.public import Done, Rejected, Reply, Welcome
 from bus.tokens import Tokens
 from orchestrations.data_parallel import data_parallel
 from orchestrations.disaggregated import disaggregated
@@ -281,7 +283,7 @@ def test_tokens_keep_a_flow_from_stalling(router: Router) -> None:
         router.now += 40
         router.beat("p0")
         router.beat("d0")
-        router.hear((Delta(FLOW, 0, (1,)),))
+        router.hear((Followed(FLOW, 0, Tokens([1])),))
         router.hear(Ticked())
 
     assert list(router.core.flows) == [FLOW]
@@ -301,15 +303,16 @@ def test_a_flow_that_nothing_happens_to_is_timed_out(router: Router) -> None:
 def test_the_routers_copy_of_the_answer_has_every_token_once(router: Router) -> None:
     router.ask("data_parallel")
 
-    for delta in (Delta(FLOW, 0, (7, 8)), Delta(FLOW, 1, (8, 9)), Delta(FLOW, 1, (8,))):
-        router.hear(decode(encode((delta,)), Batch))
+    for offset, tokens in ((0, [7, 8]), (1, [8, 9]), (1, [8])):
+        progress = (Followed(FLOW, offset, Tokens(tokens)),)
+        router.hear(decode(encode(progress), Progress))
 
     assert router.core.flows[FLOW].tokens == [7, 8, 9]
 
 
 def test_the_users_last_word_says_how_many_tokens_there_were(router: Router) -> None:
     router.ask("data_parallel")
-    router.hear((Delta(FLOW, 0, (7, 8)),))
+    router.hear((Followed(FLOW, 0, Tokens([7, 8])),))
 
     [done] = said(router.hear(Withdrawn(FLOW)))
 

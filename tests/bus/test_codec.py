@@ -14,6 +14,7 @@ from bus.messages import (
     AnyCommand,
     Beat,
     Event,
+    Followed,
     Order,
     Query,
     Refused,
@@ -29,7 +30,7 @@ Case: TypeAlias = tuple[type, Any]
 
 ORDER = Order("flow", 1, "router", Query("engine", Tokens([1, 2])))
 WIRE: list[Case] = [
-    *[(kind, kind) for kind in (Order, Report, Beat)],
+    *[(kind, kind) for kind in (Order, Report, Beat, Followed)],
     *[(kind, AnyCommand) for kind in get_args(AnyCommand)],
     *[(kind, Event) for kind in get_args(Event)],
     *[(kind, Accepted | Refused) for kind in (Accepted, Refused)],
