@@ -20,6 +20,9 @@ class Badge(Struct, frozen=True):
     max_context: int
     compatibility: str
     slots: int
+    """Requests that it computes at once."""
+    kv_bytes_per_token: int = 0
+    group: str = ""
 
     def beat(self, now: EngineStatistics, cache_sequence: int = 0) -> Beat:
         return Beat(
@@ -34,6 +37,8 @@ class Badge(Struct, frozen=True):
             max_context=self.max_context,
             compatibility=self.compatibility,
             slots=self.slots,
+            kv_bytes_per_token=self.kv_bytes_per_token,
+            group=self.group,
             waiting_tokens=now.waiting_tokens,
             prefill_tokens_per_s=now.prefill_tokens_per_s,
             decode_step_s=now.decode_step_s,

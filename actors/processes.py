@@ -216,6 +216,8 @@ class EngineProcess:
             max_context=self.files.config.max_context,
             compatibility=self.shape.fingerprint,
             slots=self._slots,
+            kv_bytes_per_token=self.shape.token_bytes,
+            group=self.options.group,
         )
 
     def _beat(self, engine: Engine, badge: Badge, news: CacheNews) -> Beat:

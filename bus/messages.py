@@ -332,6 +332,9 @@ class Beat(Struct, frozen=True):
     """Of a step that computes answers only."""
     transfer_bytes_per_s: float = 0.0
     """Of what it sent, while bytes moved."""
+    kv_bytes_per_token: int = 0
+    group: str = ""
+    """Whom it is for, such as a topic or a tenant; empty is everybody."""
     cache_sequence: int = 0
     """Of the newest `CacheChanged`; 0 where it publishes none."""
 
