@@ -27,27 +27,36 @@ class Answer:
 
     def put(self, heard: Heard) -> None:
         self._heard.append(heard)
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+        news = self._news
+        if news is not None and not news.done():
+            news.set_result(None)
+
+    def news(self) -> asyncio.Future[None]:
+        """Done when something is heard from now on."""
+        self._news = asyncio.get_running_loop().create_future()
+        return self._news
 
     async def first(self) -> Heard:
         """Whatever was heard first."""
         while not self._heard:
-            self._news = asyncio.get_running_loop().create_future()
-            await self._news
+            await self.news()
         return self._heard.popleft()
 
-    async def next(self) -> Delta | Done:
-        """The next tokens or the end. Every token comes once, by its offset."""
-        while True:
-            message = self._heard.popleft() if self._heard else await self.first()
-            if isinstance(message, Done):
-                return message
+    def read(self) -> Delta | Done | None:
+        """The next tokens or the end, where they were heard. Every token comes once, by its offset.
+
+        Not a coroutine that waits: one for every token was a fifth of what a client spent.
+        """
+        while self._heard:
+            message = self._heard.popleft()
             if isinstance(message, Delta):
                 seen, end = self._num_seen, message.offset + len(message.tokens)
                 if end > seen:
                     self._num_seen = end
                     return message if message.offset >= seen else _unseen(message, seen)
+            elif isinstance(message, Done):
+                return message
+        return None
 
 
 def _unseen(delta: Delta, seen: int) -> Delta:

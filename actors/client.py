@@ -100,7 +100,10 @@ class Client:
             flow = welcome.flow
             yield welcome
             while flow:
-                message = await answer.next()
+                message = answer.read()
+                if message is None:
+                    await answer.news()
+                    continue
                 if isinstance(message, Done):
                     flow = ""
                 yield message
@@ -142,7 +145,11 @@ class Client:
             logger.warning("unreadable message in the mailbox: %s", error)
             return
         for reply in batch:
-            self._sort(reply)
+            answer = self._by_flow.get(reply.flow) if isinstance(reply, Delta) else None
+            if answer is not None:
+                answer.put(reply)
+            else:
+                self._sort(reply)
 
     def _nobody(self, subject: str) -> None:
         """The broker says that nobody listens where a request went."""

@@ -17,7 +17,7 @@ class Send(Struct, frozen=True):
     headers: dict[str, str]
 
 
-class Publish(Struct, frozen=True):
+class Publish(Struct, frozen=True, gc=False):
     """Publish one message. Nobody waits for it."""
 
     subject: str

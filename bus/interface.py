@@ -56,7 +56,7 @@ class Disconnected(BusError):
     """There is no connection and no room left to keep the message until there is one."""
 
 
-class Message(Struct, frozen=True):
+class Message(Struct, frozen=True, gc=False):
     """One message as it was received."""
 
     subject: str

@@ -288,7 +288,7 @@ class Report(Struct, frozen=True):
     event: EngineEvent
 
 
-class Followed(Struct, frozen=True, array_like=True):
+class Followed(Struct, frozen=True, array_like=True, gc=False):
     """More of an answer, for the router that follows it: tokens from ``offset`` on."""
 
     flow: str

@@ -60,7 +60,7 @@ class Welcome(Struct, frozen=True, tag_field="type", tag="accepted"):
     tag: str = ""
 
 
-class TokenLogprob(Struct, frozen=True):
+class TokenLogprob(Struct, frozen=True, gc=False):
     """Natural logarithms of probabilities, of the chosen token and the likeliest ones."""
 
     token: int
@@ -68,7 +68,7 @@ class TokenLogprob(Struct, frozen=True):
     top: tuple[tuple[int, float], ...] = ()
 
 
-class Delta(Struct, frozen=True, tag_field="type", tag="tokens", omit_defaults=True):
+class Delta(Struct, frozen=True, tag_field="type", tag="tokens", omit_defaults=True, gc=False):
     """New tokens. ``offset`` counts tokens from the start of the answer: a client that has seen
     ``offset + len(tokens)`` already drops the message. ``text`` never ends inside a character; it
     may lag behind the tokens while a character or a stop string is incomplete."""

@@ -31,7 +31,7 @@ class Told(Struct, frozen=True):
     phases: tuple[Phase, ...] = ()
 
 
-class Output(Struct, frozen=True):
+class Output(Struct, frozen=True, gc=False):
     """Something for the user who asked; also for the router that follows the flow."""
 
     flow: str

@@ -203,6 +203,26 @@ async def test_it_takes_messages_of_8_mib_and_its_token_only() -> None:
     assert b"Authorization Violation" in heard
 
 
+def test_it_leaves_most_processors_to_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOMAXPROCS", raising=False)
+
+    with EmbeddedServer(ServerConfig(num_processors=1)) as server:
+        given = Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
+
+    assert b"GOMAXPROCS=1" in given
+
+
+def test_what_the_environment_says_of_processors_counts_for_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GOMAXPROCS", "3")
+
+    with EmbeddedServer(ServerConfig(num_processors=1)) as server:
+        given = Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
+
+    assert b"GOMAXPROCS=3" in given
+
+
 async def test_two_servers_have_different_ports_and_tokens() -> None:
     async with EmbeddedServer() as one, EmbeddedServer() as two:
         assert one.port != two.port
