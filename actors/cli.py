@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, ParamSpec, get_args
@@ -50,7 +51,8 @@ def main(context: click.Context, verbose: bool) -> None:
 
     The environment: MICROSERVE_NATS_URL, MICROSERVE_NAMESPACE, MICROSERVE_STATE_DIR (traces),
     MICROSERVE_CACHE_DIR (converted models), MICROSERVE_FLEET_KEY (signs KV grants),
-    MICROSERVE_LIBUCP, NATS_SERVER_BIN, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL.
+    MICROSERVE_LIBUCP, MICROSERVE_JAEGER_URL, NATS_SERVER_BIN, OTEL_EXPORTER_OTLP_ENDPOINT,
+    OTEL_EXPORTER_OTLP_PROTOCOL.
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
@@ -250,20 +252,64 @@ def generate(settings: Settings, /, prompt: str, url: str | None, **given: Any) 
     run(ask(settings, broker_url(settings, url), Question(prompt, **given)))
 
 
+class Moment(click.ParamType[float]):
+    """So long ago, or a date and time; as unix seconds."""
+
+    name = "MOMENT"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> float:
+        from .flow_views import moment
+
+        try:
+            return moment(str(value), time.time())
+        except ValueError as error:
+            self.fail(str(error), param, context)
+
+
 @main.command()
 @click.argument("flow", required=False)
 @click.option("--latest", default=10, show_default=True, type=click.IntRange(1),
               help="How many flows to list where none is named.")  # fmt: skip
+@click.option("--slowest", type=click.IntRange(1), metavar="N",
+              help="List the N that took longest instead.")  # fmt: skip
+@click.option("--since", type=Moment(), help="List those that began in the last 90s, 10m, 2h or "
+              "1d, or since 2026-11-24T18:00.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each flow.")
+@click.option("--open", "in_browser", is_flag=True,
+              help="Print the FLOW's address at MICROSERVE_JAEGER_URL and open it.")  # fmt: skip
 @click.pass_obj
 @clean_errors
-def trace(settings: Settings, flow: str | None, latest: int) -> None:
-    """Draw a FLOW (its id, or how the id begins) as a waterfall; without one, list the latest."""
-    from .showing import list_flows, show_flow
+def trace(
+    settings: Settings,
+    flow: str | None,
+    latest: int,
+    slowest: int | None,
+    since: float | None,
+    as_json: bool,
+    in_browser: bool,
+) -> None:
+    """Draw a FLOW (its id, or how the id begins) as a waterfall; without one, list flows.
+
+    \b
+    microserve trace                       the latest ten
+    microserve trace --slowest 5 --since 1h
+    microserve trace 7c490db1              where the time of this one went
+    """
+    from . import flow_views
 
     if flow is None:
-        list_flows(settings, latest)
+        if in_browser:
+            raise click.UsageError("--open needs a FLOW; 'microserve trace' lists them")
+        which = flow_views.Which(slowest or latest, slowest is not None, since or 0.0)
+        flow_views.list_flows(settings, which, as_json)
+    elif in_browser:
+        flow_views.open_in_jaeger(settings, flow)
+    elif as_json:
+        flow_views.show_flow_json(settings, flow)
     else:
-        show_flow(settings, flow)
+        flow_views.show_flow(settings, flow)
 
 
 @main.group()

@@ -27,6 +27,8 @@ class Settings(Struct, frozen=True):
     libucp: str | None
     fleet_key: str | None
     nats_server: str | None = None
+    jaeger_url: str = "http://localhost:16686"
+    """Where `microserve trace --open` looks for a trace."""
 
     @property
     def trace_store(self) -> Path:
@@ -54,6 +56,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         libucp=environment.get("MICROSERVE_LIBUCP"),
         fleet_key=environment.get("MICROSERVE_FLEET_KEY"),
         nats_server=environment.get("NATS_SERVER_BIN"),
+        jaeger_url=environment.get("MICROSERVE_JAEGER_URL", "http://localhost:16686"),
     )
 
 

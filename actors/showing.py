@@ -1,74 +1,21 @@
-"""What the terminal shows of flows and strategies."""
+"""What the terminal shows of a flow that has ended, and of strategies."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from observability.store import FlowHead, TraceStore
-from observability.store_errors import StoreError
 from observability.summary import FlowSummary
-from observability.waterfall import render
 from orchestrations.check import Verdict, check
 from orchestrations.machine import Strategy
 from orchestrations.mermaid import mermaid
 from orchestrations.registry import load, load_file, names
 from orchestrations.source import OrchestrationError
-
-from .settings import Settings
-
-# --- flows --------------------------------------------------------------------------------------
-
-
-def show_flow(settings: Settings, flow: str) -> None:
-    console = Console()
-    store = _store(settings)
-    try:
-        console.print(render(store.flow(flow), console.width))
-    except StoreError as error:
-        raise click.ClickException(str(error)) from None
-    finally:
-        store.close()
-
-
-def list_flows(settings: Settings, latest: int) -> None:
-    store = _store(settings)
-    try:
-        heads = store.latest(latest)
-    finally:
-        store.close()
-    if not heads:
-        raise click.ClickException(f"no flows in {settings.trace_store}")
-    table = Table("flow", "began", "took", "orchestration", "outcome", box=None, pad_edge=False)
-    for head in heads:
-        table.add_row(*_row(head))
-    Console().print(table)
-
-
-def _row(head: FlowHead) -> tuple[str, ...]:
-    began = datetime.fromtimestamp(head.begin_s).strftime("%Y-%m-%d %H:%M:%S")
-    outcome = head.outcome or "(going on)"
-    return head.flow, began, f"{head.duration_s:.3f} s", head.orchestration, outcome
-
-
-def _store(settings: Settings) -> TraceStore:
-    if settings.otlp_endpoint:
-        where = f"spans go to {settings.otlp_endpoint}: look there"
-        raise click.ClickException(f"nothing is stored here while {where}")
-    if not settings.trace_store.exists():
-        raise click.ClickException(
-            f"no traces yet in {settings.trace_store}: run 'microserve up' and send a request"
-        )
-    try:
-        return TraceStore(settings.trace_store)
-    except StoreError as error:
-        raise click.ClickException(str(error)) from None
 
 
 def story(summary: FlowSummary) -> Table:
@@ -89,9 +36,6 @@ def transfers(summary: FlowSummary) -> list[str]:
         f"after the last layer was computed; {t.gb_per_s:.2f} GB/s"
         for t in summary.transfers
     ]
-
-
-# --- strategies ---------------------------------------------------------------------------------
 
 
 def list_strategies() -> None:

@@ -47,10 +47,12 @@ ORDER BY begin_s, rowid
 """
 READ_TRACE: Final = "SELECT body FROM span WHERE trace_id = :id ORDER BY begin_s, rowid"
 # Answered from the index alone; the bodies are read for the few lines that are shown.
-LATEST: Final = """
+HEADS: Final = """
 SELECT flow, trace_id, MIN(begin_s), MAX(end_s), COUNT(*)
-FROM span GROUP BY flow, trace_id ORDER BY MIN(begin_s) DESC LIMIT ?
+FROM span GROUP BY flow, trace_id HAVING MIN(begin_s) >= ? ORDER BY {order} DESC LIMIT ?
 """
+LATEST: Final = HEADS.format(order="MIN(begin_s)")
+SLOWEST: Final = HEADS.format(order="MAX(end_s) - MIN(begin_s)")
 READ_ROOT: Final = "SELECT body FROM span WHERE flow = ? AND trace_id = ? AND name = ?"
 
 
@@ -111,11 +113,13 @@ class TraceStore:
                     return _spans(connection, column, found[0])
         raise UnknownFlow(flow, self.path)
 
-    def latest(self, limit: int) -> list[FlowHead]:
-        """The flows that began last, newest first."""
-        with self._locked() as connection:
-            rows = connection.execute(LATEST, (limit,)).fetchall()
-            return [_head(row, _root(connection, row[0], row[1])) for row in rows]
+    def latest(self, limit: int, since_s: float = 0.0) -> list[FlowHead]:
+        """The flows that began last, newest first; none that began before ``since_s``."""
+        return self._heads(LATEST, limit, since_s)
+
+    def slowest(self, limit: int, since_s: float = 0.0) -> list[FlowHead]:
+        """The flows that took longest, the slowest first; none that began before ``since_s``."""
+        return self._heads(SLOWEST, limit, since_s)
 
     def close(self) -> None:
         """Interrupts what is in progress. Calling it again does nothing."""
@@ -124,6 +128,11 @@ class TraceStore:
             self._connection.interrupt()
             with self._one_at_a_time:
                 self._connection.close()
+
+    def _heads(self, query: str, limit: int, since_s: float) -> list[FlowHead]:
+        with self._locked() as connection:
+            rows = connection.execute(query, (since_s, limit)).fetchall()
+            return [_head(row, _root(connection, row[0], row[1])) for row in rows]
 
     def _connect(self) -> sqlite3.Connection:
         with self._translated():

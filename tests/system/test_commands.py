@@ -85,7 +85,7 @@ def test_a_running_fleet_answers_is_traced_and_ends_with_ctrl_c(tmp_path: Path, 
 
         answer = microserve(tmp_path, "generate", "hello", "--raw", "--max-tokens", "5")
         listed = microserve(tmp_path, "trace")
-        flow = answer.stderr.split("microserve trace ")[1][:8]
+        flow = flow_of(answer)
         drawn = microserve(tmp_path, "trace", flow)
         process.send_signal(signal.SIGINT)
         code = process.wait(20)
@@ -113,16 +113,20 @@ def test_an_engine_joins_a_running_system_and_leaves_it(tmp_path: Path, model: s
         late(tmp_path, model) as joined,
     ):
         served = microserve(tmp_path, *question)
-        flow = served.stderr.split("microserve trace ")[1][:8]
-        drawn = microserve(tmp_path, "trace", flow)
+        drawn = microserve(tmp_path, "trace", flow_of(served))
         joined.send_signal(signal.SIGINT)
         code = joined.wait(20)
-        after = microserve(tmp_path, *question)
+        alone = microserve(tmp_path, *question)
+        drawn_alone = microserve(tmp_path, "trace", flow_of(alone))
 
-    assert served.returncode == code == 0
+    assert served.returncode == alone.returncode == code == 0
     assert "late" in drawn.stdout
-    assert after.returncode == 1
-    assert "no engine for 'decode'; the fleet has e0 (prefill)" in after.stderr
+    assert "late" not in drawn_alone.stdout
+    assert alone.stdout == served.stdout
+
+
+def flow_of(answer: subprocess.CompletedProcess[str]) -> str:
+    return answer.stderr.split("microserve trace ")[1][:8]
 
 
 @contextmanager
