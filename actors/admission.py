@@ -115,7 +115,9 @@ class Admission:
         if not self._by_flow:
             return None
         users = self._places[max(self._places)]
-        user = min(users, key=lambda u: (self._clock(u), users[u][0].deadline_s, users[u][0].serial))
+        user = min(
+            users, key=lambda u: (self._clock(u), users[u][0].deadline_s, users[u][0].serial)
+        )
         return users[user][0].waiter
 
     def bind(self, flow: str, now: float) -> None:

@@ -29,8 +29,8 @@ class _Account(Struct):
 
 
 class CacheIndex:
-    """A `PrefixIndex` fed by `CacheChanged`. While something is missing, what is known stays: most of
-    it is still true, and an engine that is asked in vain only computes."""
+    """A `PrefixIndex` fed by `CacheChanged`. While something is missing, what is known stays: most
+    of it is still true, and an engine that is asked in vain only computes."""
 
     def __init__(self) -> None:
         self._holders = Holders()

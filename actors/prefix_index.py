@@ -1,4 +1,4 @@
-"""Which engine has how much of a prompt: what is asked of an index, and one that needs no events."""
+"""Which engine has how much of a prompt: what is asked of an index, and one without events."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The engines as strategies see them: their heartbeats, and what was given out since.
 
-Beats are half a second old. What this router has at an engine is counted exactly, flow by flow; what
-others have there is what its last beat said beyond that:
+Beats are half a second old. What this router has at an engine is counted exactly, flow by flow;
+what others have there is what its last beat said beyond that:
 
 ```
 slots or pages  |<- ours now ->|<- of others, by the last beat ->|<---- room ---->|
@@ -75,7 +75,7 @@ class _Known(Struct):
 
 
 class Standing:
-    """Pure, and brought up to date one engine at a time, so that a fleet costs little to ask for."""
+    """Pure. Brought up to date one engine at a time, so that a fleet costs little to ask for."""
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
@@ -153,8 +153,8 @@ class Standing:
         return max(rates, default=0.0)
 
     def fleet(self, model: str, cached: Mapping[str, int], num_tokens: int = 0) -> Fleet:
-        """The engines of a model for one flow that may come to ``num_tokens`` tokens; ``cached`` has
-        its pages by engine. An engine without pages for it has no credit."""
+        """The engines of a model for one flow that may come to ``num_tokens`` tokens; ``cached``
+        has its pages by engine. An engine without pages for it has no credit."""
         engines = self._fleets.get(model, {})
         changed: dict[str, Engine] = {}
         for name, pages in cached.items():

@@ -31,7 +31,7 @@ class Node:
 
     def __init__(self, parent: Node | None, key: bytes, page: int) -> None:
         self.parent, self.key, self.page = parent, key, page
-        self.hash = page_hash(parent.hash, key) if parent else ROOT
+        self.hash: int = page_hash(parent.hash, key) if parent else ROOT
         self.children: dict[bytes, Node] = {}
 
 

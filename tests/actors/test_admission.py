@@ -104,7 +104,7 @@ def test_of_users_who_wait_all_the_time_none_is_ahead_by_more_than_two_flows(
 
 def test_nobody_fills_the_queue() -> None:
     queue = admission(max_waiting=8)
-    taken = {user: 0 for user in "abc"}
+    taken = dict.fromkeys("abc", 0)
     for user in taken:
         while queue.offer(Waiter(f"{user}{taken[user]}", user=user), 0.0) is None:
             taken[user] += 1

@@ -19,18 +19,19 @@ CHAINS = [chain(Tokens(t), 2) for t in ([0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 3, 3], 
 
 
 def change(
-    sequence: int, stored: tuple[int, ...] = (), evicted: tuple[int, ...] = (), **more: object
+    sequence: int,
+    stored: tuple[int, ...] = (),
+    evicted: tuple[int, ...] = (),
+    *,
+    engine: str = "e0",
+    epoch: int = 1,
+    reset: bool = False,
 ) -> CacheChanged:
-    given = {"engine": "e0", "epoch": 1, "reset": False, **more}
-    return CacheChanged(
-        given["engine"], given["epoch"], sequence, pack(stored), pack(evicted), given["reset"]
-    )  # type: ignore[arg-type]
+    return CacheChanged(engine, epoch, sequence, pack(stored), pack(evicted), reset)
 
 
 def beat(cache_sequence: int, epoch: int = 1) -> Beat:
-    return Beat(
-        "e0", epoch, "m", "both", 0, 9, 9, 2, 99, "c", cache_sequence=cache_sequence
-    )
+    return Beat("e0", epoch, "m", "both", 0, 9, 9, 2, 99, "c", cache_sequence=cache_sequence)
 
 
 # --- what was sent where ------------------------------------------------------------------------
@@ -94,7 +95,11 @@ def index() -> CacheIndex:
 def test_whoever_hears_every_change_knows_what_is_there(
     changes: list[tuple[str, int, bool]],
 ) -> None:
-    index, pages, sequences = CacheIndex(), defaultdict[str, set[int]](set), defaultdict[str, int](int)
+    index, pages, sequences = (
+        CacheIndex(),
+        defaultdict[str, set[int]](set),
+        defaultdict[str, int](int),
+    )
     for engine, page, stored in changes:
         sequences[engine] += 1
         told = ((page,), ()) if stored else ((), (page,))

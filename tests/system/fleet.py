@@ -165,8 +165,17 @@ async def _member(
 
     core, news = HostCore(name, 1, engine, Subjects()), CacheNews(name, 1, engine, Subjects())
     card, slots = model.card, EngineConfig(name, 1).max_running
-    badge = Badge(name, 1, card.name, role, card.shape.page_size, card.max_context, "c", slots,
-                  card.shape.token_bytes)
+    badge = Badge(
+        name,
+        1,
+        card.name,
+        role,
+        card.shape.page_size,
+        card.max_context,
+        "c",
+        slots,
+        card.shape.token_bytes,
+    )
 
     def beat() -> Beat:
         return badge.beat(engine.statistics(), news.sequence)
