@@ -209,6 +209,7 @@ def router(
               help="Tokens per page.")  # fmt: skip
 @click.option("--max-batch-tokens", default=512, show_default=True, type=click.IntRange(1))
 @click.option("--threads", default=0, help="Threads of torch; 0 is torch's own choice.")
+@click.option("--group", default="", help="Whom it is for, such as a topic; default: everybody.")
 @click.option("--transport", default="ucx", show_default=True, type=click.Choice(["ucx", "none"]),
               help="'none': an engine that neither sends nor receives KV.")  # fmt: skip
 @model_option

@@ -31,6 +31,8 @@ class EngineOptions(Struct, frozen=True):
     max_batch_tokens: int = 512
     threads: int = 0
     """Torch threads; 0 leaves torch's own choice."""
+    group: str = ""
+    """Whom it is for, such as a topic or a tenant; empty is everybody."""
     transport: Literal["ucx", "none"] = "ucx"
     lifeline: bool = False
 
