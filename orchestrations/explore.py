@@ -32,11 +32,20 @@ class Failed(Struct, frozen=True):
 
     before: World
     cause: Cause
-    why: Literal["unhandled", "malformed", "impure"]
+    why: Literal["unhandled", "malformed", "impure", "stalls", "greedy", "reaches_out"]
     message: str
 
 
 Edge: TypeAlias = Moved | Failed
+
+
+class TooSlow(BaseException):
+    """The strategy was stopped, since it thought for too long. No `Exception`, which it might
+    catch."""
+
+
+class ReachesOut(BaseException):
+    """The strategy was stopped when it reached for a file, a socket or a process."""
 
 
 class _NotAStep(Exception):
@@ -124,6 +133,12 @@ def _edge(strategy: Strategy, world: World, cause: Cause) -> Edge:
             return Failed(world, cause, "impure", "the same again gave another step")
     except _NotAStep as error:
         return Failed(world, cause, "malformed", str(error))
+    except TooSlow as error:
+        return Failed(world, cause, "stalls", str(error))
+    except ReachesOut as error:
+        return Failed(world, cause, "reaches_out", str(error))
+    except MemoryError:
+        return Failed(world, cause, "greedy", "the memory that it may use was not enough")
     except Exception as error:  # a strategy is anybody's code: whatever it raises is the finding
         if isinstance(error, NoEngine) and cause.kind == "submitted":
             raise

@@ -52,9 +52,9 @@ class Ledger(Struct, frozen=True, cache_hash=True):
 
     def commanded(self, command: AnyCommand) -> Ledger:
         """The ledger once a command is on its way."""
-        if isinstance(command, Release):
-            return self.lost(command.engine)
         entry, name = frozenset({Hold(command.engine, verb(command))}), verb(command)
+        if isinstance(command, Release):
+            return replace(self.lost(command.engine), told=self.told | entry)
         return Ledger(
             holds=self.holds | (entry if name in TAKING else frozenset()),
             generators=self.generators | ({command.engine} if name == "StartGenerate" else set()),
@@ -69,6 +69,10 @@ class Ledger(Struct, frozen=True, cache_hash=True):
     def was_told(self, command: AnyCommand) -> bool:
         """Is this a repeat, which the engine takes for a duplicate and does not carry out?"""
         return Hold(command.engine, verb(command)) in self.told
+
+    def was_released(self, engine: str) -> bool:
+        """Then it refuses whatever it is told in this attempt."""
+        return Hold(engine, "Release") in self.told
 
     def answered(self, engine: str, answer: Event) -> Ledger:
         """The ledger after what an engine said of a command that it owed an answer to."""

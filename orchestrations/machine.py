@@ -18,7 +18,7 @@ that saves the way from the prefiller to the router and on to the decoder.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -129,12 +129,14 @@ State: TypeAlias = Idle | Preparing | Sending | Generating | Done
 Instruction: TypeAlias = AnyCommand | Renew
 Step: TypeAlias = tuple[State, Sequence[Instruction]]
 Strategy: TypeAlias = Callable[[State, Event], Step]
+S = TypeVar("S", bound=Struct)
+"""A state, perhaps a strategy's own."""
 
 
 class Unexpected(Exception):
     """No transition leads out of this state by this event."""
 
-    def __init__(self, state: State, event: Event) -> None:
+    def __init__(self, state: Struct, event: Event) -> None:
         super().__init__(f"{type(event).__name__} while {type(state).__name__}")
         self.state, self.event = state, event
 
@@ -205,7 +207,7 @@ def common(state: State, event: Event) -> Step:
     raise Unexpected(state, event)
 
 
-def interrupted(state: State, job: Job, event: Event) -> Step:
+def interrupted(state: S, job: Job, event: Event) -> tuple[S | Done, Sequence[Instruction]]:
     """Give up, pages released, where the event leaves no other way; else stay."""
     match event:
         case Cancelled():

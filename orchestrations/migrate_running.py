@@ -70,13 +70,11 @@ def migrate_running(state: Moving, event: Event) -> tuple[Moving, Sequence[Instr
         case Stopping(move), Suspended(_, answered):
             rest, commands = prepare(_move(move, move.prefill, move.decode, answered))
             return rest, [*move.release(), Renew(), *commands]
-        case ((Reserving(move) | Copying(move) | Stopping(move)), _):
-            return _disturbed(state, move, event)
-        case Staying(), Directed():
-            return state, []
-        case Staying(job), _:
-            after, commands = resilient(Generating(job), event)
-            return state if after == Generating(job) else after, commands
+    match state:
+        case Reserving() | Copying() | Stopping():
+            return _disturbed(state, state.job, event)
+        case Staying():
+            return _stayed(state, event)
     return resilient(state, event)
 
 
@@ -100,6 +98,15 @@ def _disturbed(
         case _, EngineLost(lost) if lost in move.engines:
             return again(disaggregated, move, event)
     return interrupted(state, move, event)
+
+
+def _stayed(state: Staying, event: Event) -> tuple[Moving, Sequence[Instruction]]:
+    """As any request that is being answered, but that it was told once in this attempt to send and
+    to stop, and cannot be told again."""
+    if isinstance(event, Directed):
+        return state, []
+    after, commands = resilient(Generating(state.job), event)
+    return state if after == Generating(state.job) else after, commands
 
 
 def _move(job: Job, here: str, there: str, answered: Tokens) -> Job:

@@ -72,7 +72,12 @@ def load_file(path: Path | str) -> Strategy:
             it is loaded, or has no such function.
     """
     path = Path(path)
-    text = _read(path)
+    return load_text(path, _text(path))
+
+
+def load_text(path: Path, text: str) -> Strategy:
+    """As `load_file`, where the text of the file is at hand."""
+    require_pure(str(path), parse(str(path), text))
     if not defines_strategy(parse(str(path), text), path.stem):
         raise BadStrategy(str(path), f"it must define {path.stem}(state, event) -> Step")
     version = sha256(f"{path.resolve()}\n{text}".encode()).hexdigest()[:12]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from msgspec import Struct
@@ -12,7 +13,7 @@ from bus.tokens import Tokens
 
 from .answers import PAGE_SIZE
 
-_MEASURED: Final = {"prefill_tokens_per_s": 300.0, "transfer_bytes_per_s": 1e9}
+_measured = partial(Engine, prefill_tokens_per_s=300.0, transfer_bytes_per_s=1e9)
 
 FLEETS: Final[dict[str, Fleet]] = {
     "1 both": Fleet((Engine("x0"),)),
@@ -28,15 +29,15 @@ FLEETS: Final[dict[str, Fleet]] = {
     ),
     "2 of a group, 1 measured": Fleet(
         (
-            Engine("x0", load=4, cached=32, waiting_tokens=900, group="law", **_MEASURED),
-            Engine("x1", load=1, **_MEASURED),
+            _measured("x0", load=4, cached=32, waiting_tokens=900, group="law"),
+            _measured("x1", load=1),
             Engine("x2", "decode", load=2, group="law"),
         )
     ),
     "1 prefill, 1 busy decode, measured": Fleet(
         (
-            Engine("p0", "prefill", waiting_tokens=10, **_MEASURED),
-            Engine("d0", "decode", load=1, waiting_tokens=20, decode_step_s=0.04, **_MEASURED),
+            _measured("p0", "prefill", waiting_tokens=10),
+            _measured("d0", "decode", load=1, waiting_tokens=20, decode_step_s=0.04),
         )
     ),
     "1 prefill, 1 warm decode": Fleet(
@@ -47,6 +48,16 @@ FLEETS: Final[dict[str, Fleet]] = {
 
 PROMPT_LENGTHS: Final = (1, PAGE_SIZE, 3 * PAGE_SIZE + 2)
 """Nothing to send; a page but for the token that the decoder computes; several pages and a bit."""
+
+
+DIRECTIONS: Final = {
+    "1 both": 1,
+    "1 prefill, 1 decode": 2,
+    "1 prefill, 2 decode": 1,
+    "1 prefill, 1 decode, 1 both": 1,
+}
+"""How often an operator wants a flow elsewhere: twice, to see what a second time meets, but not
+everywhere, since that is the same on all fleets and takes long."""
 
 
 class Shape(Struct, frozen=True):
@@ -63,8 +74,7 @@ def shape(fleet_name: str, num_tokens: int) -> Shape:
     """A prompt of so many tokens on one of `FLEETS`."""
     request = Request(Tokens(range(num_tokens)), Sampling(), Mailbox("answers"), group="law")
     fleet = FLEETS[fleet_name]
-    # Twice shows what a second time meets, and among three engines is more than one waits for.
-    directions = 2 if len(fleet.engines) < 3 else 1
+    directions = DIRECTIONS.get(fleet_name, 0)
     return Shape(f"{fleet_name}; prompt of {num_tokens}", fleet, request, directions)
 
 

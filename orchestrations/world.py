@@ -90,7 +90,7 @@ class World(Struct, frozen=True, cache_hash=True):
     def at_rest(self) -> World:
         """The world to go on from: where a flow is done and nobody holds pages for it, it makes no
         difference which way it came there."""
-        if not self.is_done or self.ledger.holds:
+        if not isinstance(self.state, Done) or self.ledger.holds:
             return self
         late = frozenset(product(VERBS, (False, True)))
         return World(Done(self.state.outcome), self.fleet, late=late)

@@ -102,7 +102,7 @@ def counts_without_a_limit(state: State | Counting, event: Event) -> tuple[Any, 
         case Counting(job), EngineLost(lost) if lost == job.decode:
             return Done("engine_lost"), []
         case _, Submitted():
-            raise Unexpected(state, event)  # type: ignore[arg-type]
+            raise Unexpected(state, event)
     return state, []
 
 
