@@ -311,6 +311,23 @@ def trace(
         flow_views.show_flow(settings, flow)
 
 
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each finding.")
+@model_option
+@url_option
+@click.pass_obj
+@clean_errors
+def doctor(settings: Settings, as_json: bool, model: str | None, url: str | None) -> None:
+    """Try what a fleet needs: broker, JetStream, UCX lanes, device, model, traces; who is there.
+
+    Exit status 1 where something is at fault; each fault comes with what to do.
+    """
+    from .diagnosis import show
+    from .doctor import Patient, examine
+
+    run(show(examine(Patient(settings, url, model)), as_json))
+
+
 @main.group()
 def orchestrations() -> None:
     """List, show, draw and check the strategies."""
