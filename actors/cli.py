@@ -208,6 +208,8 @@ def router(
 @click.option("--page-size", default=16, show_default=True, type=click.IntRange(1, 1024),
               help="Tokens per page.")  # fmt: skip
 @click.option("--max-batch-tokens", default=512, show_default=True, type=click.IntRange(1))
+@click.option("--inter-token-s", type=click.FloatRange(0, min_open=True),
+              help="Cut prompts so that nobody waits longer for the next token.")  # fmt: skip
 @click.option("--threads", default=0, help="Threads of torch; 0 is torch's own choice.")
 @click.option("--transport", default="ucx", show_default=True, type=click.Choice(["ucx", "none"]),
               help="'none': an engine that neither sends nor receives KV.")  # fmt: skip

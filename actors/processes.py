@@ -195,7 +195,13 @@ class EngineProcess:
             buffer=courier.buffer if courier else None,
         )
         running = min(64, options.max_batch_tokens)
-        config = EngineConfig(options.name, self.epoch, options.max_batch_tokens, running)
+        config = EngineConfig(
+            options.name,
+            self.epoch,
+            options.max_batch_tokens,
+            running,
+            inter_token_s=options.inter_token_s,
+        )
         return Engine(config, runner, self.files.tokenizer().detokenizer, courier, self.clock)
 
     def _beat(self, engine: Engine) -> Beat:

@@ -40,10 +40,17 @@ def fake_card(
 
 
 class Cost(Struct, frozen=True):
-    """Seconds that a step takes: so much at least, and so much more for every token in it."""
+    """Seconds that a step takes: so much at least, so much more for every token in it, and for
+    every token before them that it reads."""
 
     step_s: float = 0.0
     token_s: float = 0.0
+    context_s: float = 0.0
+
+    def of(self, rows: list[Row]) -> float:
+        num_tokens = sum(len(row.tokens) for row in rows)
+        num_read = sum(row.position for row in rows)
+        return self.step_s + self.token_s * num_tokens + self.context_s * num_read
 
 
 class FakeRunner:
@@ -83,7 +90,7 @@ class FakeRunner:
 
     def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[Sampled | None]:
         _check_disjoint(rows, self._card.shape.page_size)
-        cost_s = self._cost.step_s + self._cost.token_s * sum(len(row.tokens) for row in rows)
+        cost_s = self._cost.of(rows)
         num_layers = self._card.shape.num_layers
         for layer in range(num_layers):
             for row in rows:

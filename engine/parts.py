@@ -18,6 +18,7 @@ from .refusal import Refusal
 from .runner import Ids, ModelCard
 from .scheduler import Scheduler
 from .statistics import Counters
+from .tally import Tally
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Parts:
     scheduler: Scheduler
     flows: Flows
     counters: Counters
+    tally: Tally = field(default_factory=Tally)
     _serials: count[int] = field(default_factory=count)
 
     def context(self, flow: Flow, tokens: Ids, capacity: int) -> Context:
@@ -49,7 +51,9 @@ class Parts:
         return self.told(flow, verb, event, phases)
 
     def settle(self, flow: Flow) -> list[Outcome]:
-        """Forget the flow if it has nothing here any more; then a release is complete."""
+        """Something was done to the flow. Forget it if it has nothing here any more; then a
+        release is complete."""
+        self.tally.note(flow)
         if not flow.is_over:
             return []
         self.flows.end(flow)

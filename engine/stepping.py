@@ -124,6 +124,7 @@ class Stepping:
         counters = self._parts.counters
         counters.steps += 1
         counters.step_s += took_s
+        self._parts.scheduler.learn(work, took_s)
         for piece in work:
             if piece.sequence.decoding:
                 counters.decode_tokens += piece.num_tokens

@@ -91,6 +91,12 @@ def test_time_passes_as_the_cost_model_says_layer_by_layer() -> None:
     assert heard == [2.0, 0, 2.0, 1]
 
 
+def test_reading_what_came_before_costs_too() -> None:
+    rows = [row(PROMPT[4:8], 4, [0, 1]), row(PROMPT[:3], 0, [2])]
+
+    assert Cost(1.0, 0.5, 0.25).of(rows) == 1.0 + 7 * 0.5 + 4 * 0.25
+
+
 def test_the_pool_may_lie_in_memory_of_others() -> None:
     card = fake_card(num_pages=4)
     memory = bytearray(card.shape.num_bytes)

@@ -115,6 +115,7 @@ class Walk:
         self.rigs = {n: Rig(self.network, n, card, small(n, **limits)) for n in NAMES}
         self.prompts: dict[str, Tokens] = {}
         self.attempts: dict[str, int] = {}
+        self.priorities: dict[str, int] = {}
 
     def move(self) -> None:
         """Something that can happen happens."""
@@ -141,7 +142,9 @@ class Walk:
         attempt = self.attempts.setdefault(flow, 1)
         if self.random.random() < 0.1:
             attempt = self.attempts[flow] = attempt + 1
-        self.hand_in(name, Order(flow, attempt, "r", self.command(name, self.prompts[flow])))
+        priority = self.priorities.setdefault(flow, self.random.choice([0, 0, 0, 1, -1]))
+        command = self.command(name, self.prompts[flow])
+        self.hand_in(name, Order(flow, attempt, "r", command, priority=priority))
 
     def flow(self) -> str:
         """A new one now and then, else one of the youngest."""
@@ -176,7 +179,7 @@ class Walk:
         prepare = order.command
         assert isinstance(prepare, PrepRecv)
         command = RemoteSend(name, prepare.prompt, prepared.grant, prepared.matched, prepare.end)
-        self.hand_in(name, Order(order.flow, order.attempt, "r", command))
+        self.hand_in(name, Order(order.flow, order.attempt, "r", command, priority=order.priority))
 
     def prompt(self) -> Tokens:
         shared = range(self.random.choice([0, 4, 9, 16, 23]))
