@@ -103,7 +103,7 @@ def test_logits_equal_transformers_however_the_prompt_is_cut(
     assert_close(given, reference_logits(family, ids)[ends])
 
 
-@pytest.mark.parametrize("family", ["llama3", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", ["llama3", "mistral", "qwen2-window", "qwen3"])
 def test_rows_of_all_kinds_in_one_batch_do_not_disturb_each_other(
     family: str, checkpoint: Callable[[str], ModelFiles]
 ) -> None:
