@@ -133,6 +133,11 @@ def _sampling(asked: GenerateRequest, seed: int) -> Sampling:
         stop=(asked.stop,) if isinstance(asked.stop, str) else asked.stop,
         stop_tokens=asked.stop_tokens,
         logprobs=asked.logprobs,
+        min_tokens=asked.min_tokens,
+        ignore_eos=asked.ignore_eos,
+        logit_bias=tuple(sorted(asked.logit_bias.items())),
+        echo=asked.echo,
+        prompt_logprobs=asked.prompt_logprobs,
     )
 
 
@@ -144,11 +149,14 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("presence_penalty", -2, 2),
     ("frequency_penalty", -2, 2),
     ("logprobs", 0, 20),
+    ("prompt_logprobs", 0, 20),
     ("seed", -(2**63), 2**63 - 1),
     ("priority", -100, 100),
 )
 MAX_STOPS = 16
 """Stop strings of one request; each is looked for at every token."""
+MAX_STOP_TOKENS = 256
+MAX_BIAS, MAX_BIASES = 100.0, 1024
 
 
 def _check(asked: GenerateRequest, limits: Limits) -> None:
@@ -161,6 +169,26 @@ def _check(asked: GenerateRequest, limits: Limits) -> None:
         value = getattr(asked, name)
         if value is not None and not low <= value <= high:
             raise refuse(f"{name} is {value:g}; allowed is {low:g} to {high:g}")
+    only_prompt = asked.echo or asked.prompt_logprobs is not None
+    if asked.max_tokens == 0 and not only_prompt:
+        raise refuse("max_tokens is 0; that is allowed with echo or prompt_logprobs only")
+    if not 0 <= asked.min_tokens <= asked.max_tokens:
+        raise refuse(
+            f"min_tokens is {asked.min_tokens}; allowed is 0 to max_tokens, {asked.max_tokens}"
+        )
+    if len(asked.stop_tokens) > MAX_STOP_TOKENS:
+        raise refuse(f"{len(asked.stop_tokens)} stop tokens; allowed are {MAX_STOP_TOKENS}")
+    if len(asked.logit_bias) > MAX_BIASES:
+        raise refuse(f"logit_bias has {len(asked.logit_bias)} tokens; allowed are {MAX_BIASES}")
+    for token, bias in asked.logit_bias.items():
+        if not 0 <= token < limits.vocab_size:
+            raise refuse(
+                f"logit_bias: token {token} is not in the vocabulary of {limits.vocab_size}"
+            )
+        if not -MAX_BIAS <= bias <= MAX_BIAS:
+            raise refuse(
+                f"logit_bias of token {token} is {bias:g}; allowed is {-MAX_BIAS:g} to {MAX_BIAS:g}"
+            )
     if not 0 < asked.top_p <= 1:
         raise refuse(f"top_p is {asked.top_p:g}; allowed is above 0, up to 1")
     if not 0 < asked.repetition_penalty <= 10:

@@ -1,9 +1,10 @@
 """The public protocol: what any NATS client may publish, and the messages it reads back.
 
 A request is one JSON or MessagePack object (told apart by the first byte) on
-``ms.generate.<model>`` with a reply subject. Replies are `Welcome`, then `Delta`s, then exactly one
-terminal message: `Done` or `Rejected`. A JSON request is answered with one JSON object per message;
-a MessagePack request with a `Batch`, an array of such objects, per message.
+``ms.generate.<model>`` with a reply subject. Replies are `Welcome`, then `Echo` where it was asked
+for, then `Delta`s, then exactly one terminal message: `Done` or `Rejected`. A JSON request is
+answered with one JSON object per message; a MessagePack request with a `Batch`, an array of such
+objects, per message.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ class GenerateRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     stop: str | tuple[str, ...] = ()
     stop_tokens: tuple[int, ...] = ()
     logprobs: int | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    logit_bias: dict[int, float] = {}
+    echo: bool = False
+    prompt_logprobs: int | None = None
     orchestration: str | None = None
     """Which strategy serves this request; None takes the router's default."""
     timeout_s: float | None = None
@@ -66,6 +72,16 @@ class TokenLogprob(Struct, frozen=True, gc=False):
     token: int
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
+
+
+class Echo(Struct, frozen=True, tag_field="type", tag="prompt", omit_defaults=True):
+    """The prompt as the model sees it, before the first `Delta`: with ``echo`` its text, with
+    ``prompt_logprobs`` one entry for each token; nothing comes before the first, so it has none."""
+
+    flow: str
+    tokens: tuple[int, ...]
+    text: str = ""
+    logprobs: tuple[TokenLogprob | None, ...] = ()
 
 
 class Delta(Struct, frozen=True, tag_field="type", tag="tokens", omit_defaults=True, gc=False):
@@ -99,5 +115,5 @@ class Rejected(Struct, frozen=True, tag_field="type", tag="refused"):
     tag: str = ""
 
 
-Reply: TypeAlias = Welcome | Delta | Done | Rejected
+Reply: TypeAlias = Welcome | Echo | Delta | Done | Rejected
 Batch: TypeAlias = tuple[Reply, ...]

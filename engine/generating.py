@@ -59,12 +59,12 @@ class Generating:
         event = Suspended(generation.context.num_computed)
         return [self._parts.told(flow, "Suspend", event, generation.trail.take())]
 
-    def chosen(
-        self, flow: Flow, generation: Generation, sampled: Sampled, now: float
+    def computed(
+        self, flow: Flow, generation: Generation, sampled: tuple[Sampled, ...], now: float
     ) -> list[Outcome]:
-        """A step chose the next token."""
+        """A step computed more of it, and found what was to be known."""
         outcomes = generation.accept(sampled, now)
-        if generation.is_over:
+        if generation.ended:
             self._parts.counters.finished += 1
             self.drop(flow)
         return outcomes
@@ -100,8 +100,13 @@ class Generating:
         answer = Answer(ending, self._detokenizer())
         answer.replay(ids[num_prompt:].tolist())
         context = self._context(flow, ids, num_prompt + ending.max_tokens, reception)
-        asked = Asked(*flow.key, command.sampling, command.reply, num_prompt)
+        text = self._text(ids) if command.sampling.echo and not command.offset else ""
+        asked = Asked(*flow.key, command.sampling, command.reply, num_prompt, text)
         return Generation(asked, context, answer, now)
+
+    def _text(self, ids: Ids) -> str:
+        detokenizer = self._detokenizer()
+        return "".join(map(detokenizer.push, ids.tolist())) + detokenizer.flush()
 
     def _context(self, flow: Flow, ids: Ids, most: int, reception: Reception | None) -> Context:
         """A received context keeps its place in the queue: it came with its `PrepRecv`."""
@@ -112,11 +117,13 @@ class Generating:
 
 
 def _ending(command: StartGenerate, card: ModelCard, num_prompt: int) -> Ending:
-    most = min(card.max_context, _pool_tokens(card.shape) + 1)
+    most, sampling = min(card.max_context, _pool_tokens(card.shape) + 1), command.sampling
+    own = frozenset[int]() if sampling.ignore_eos else card.end_tokens
     return Ending(
-        end_tokens=card.end_tokens | frozenset(command.sampling.stop_tokens),
-        stops=command.sampling.stop,
-        max_tokens=min(command.sampling.max_tokens, most - num_prompt),
+        end_tokens=own | frozenset(sampling.stop_tokens),
+        stops=sampling.stop,
+        max_tokens=min(sampling.max_tokens, most - num_prompt),
+        min_tokens=sampling.min_tokens,
     )
 
 

@@ -69,7 +69,7 @@ class Batch(Struct, frozen=True):
     slots: Indices
     """Where each token's keys go, ``[tokens]``."""
     ends: Indices
-    """Of the rows that choose a token, in order: where on the token axis their last token is."""
+    """For every choice of every row, in order: where on the token axis its token is."""
     chunks: tuple[Chunk, ...]
     singles: tuple[Singles, ...]
 
@@ -89,8 +89,8 @@ def lay_out(rows: Sequence[Row], page_size: int) -> Batch:
         tokens=np.concatenate([row.tokens for row in rows]).astype(np.int64),
         positions=np.concatenate([_positions(row) for row in rows]),
         slots=np.concatenate([_slots(row.pages, _positions(row), page_size) for row in rows]),
-        ends=np.array(
-            [end - 1 for row, end in zip(rows, ends, strict=True) if row.choice], np.int64
+        ends=np.concatenate(
+            [np.arange(end - len(r.choices), end) for r, end in zip(rows, ends, strict=True)]
         ),
         chunks=tuple(_chunks(rows, ends, page_size)),
         singles=tuple(_groups_of_singles(rows, ends, page_size)),
