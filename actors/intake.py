@@ -169,9 +169,6 @@ def _check(asked: GenerateRequest, limits: Limits) -> None:
         value = getattr(asked, name)
         if value is not None and not low <= value <= high:
             raise refuse(f"{name} is {value:g}; allowed is {low:g} to {high:g}")
-    only_prompt = asked.echo or asked.prompt_logprobs is not None
-    if asked.max_tokens == 0 and not only_prompt:
-        raise refuse("max_tokens is 0; that is allowed with echo or prompt_logprobs only")
     if not 0 <= asked.min_tokens <= asked.max_tokens:
         raise refuse(
             f"min_tokens is {asked.min_tokens}; allowed is 0 to max_tokens, {asked.max_tokens}"
