@@ -7,11 +7,12 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from bus.codec import Undecodable, decode_public
-from bus.messages import Mailbox, Reason, Request, Sampling
-from bus.public import ChatMessage, GenerateRequest
+from bus.codec import Undecodable, decode_public, encode_json
+from bus.messages import Grammar, Mailbox, Reason, Request, Sampling
+from bus.public import ChatMessage, GenerateRequest, JsonObject, JsonSchema, Regex
 from bus.subjects import TOKEN
 from bus.tokens import Tokens
+from engine.grammar import BadGrammar, check
 from engine.model_errors import ChatTemplateError
 
 FIRST_BINARY = b"\x80"
@@ -136,10 +137,44 @@ def _sampling(asked: GenerateRequest, seed: int) -> Sampling:
         min_tokens=asked.min_tokens,
         ignore_eos=asked.ignore_eos,
         logit_bias=tuple(sorted(asked.logit_bias.items())),
+        grammar=_grammar(asked),
         echo=asked.echo,
         prompt_logprobs=asked.prompt_logprobs,
     )
 
+
+def _grammar(asked: GenerateRequest) -> Grammar | None:
+    grammar = _as_grammar(asked)
+    if grammar is None:
+        return None
+    if asked.min_tokens or asked.ignore_eos:
+        why = "the answer ends where its format does"
+        raise BadRequest(
+            "bad_request", f"response_format with min_tokens or ignore_eos: {why}", asked.tag
+        )
+    if len(grammar.text) > MAX_GRAMMAR_CHARS:
+        why = f"{len(grammar.text)} characters; allowed are {MAX_GRAMMAR_CHARS}"
+        raise BadRequest("bad_request", f"response_format has {why}", asked.tag)
+    try:
+        check(grammar)
+    except BadGrammar as error:
+        raise BadRequest("bad_request", f"response_format: {error}", asked.tag) from None
+    return grammar
+
+
+def _as_grammar(asked: GenerateRequest) -> Grammar | None:
+    match asked.response_format:
+        case None:
+            return None
+        case JsonSchema(schema):
+            return Grammar("json_schema", encode_json(schema).decode())
+        case JsonObject():
+            return Grammar("json_schema", '{"type": "object"}')
+        case Regex(pattern):
+            return Grammar("regex", pattern)
+
+
+MAX_GRAMMAR_CHARS = 2**16
 
 _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("max_tokens", 0, 2**31),

@@ -9,7 +9,7 @@ objects, per message.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -19,6 +19,25 @@ from .messages import FinishReason, Reason, Usage
 class ChatMessage(Struct, frozen=True, forbid_unknown_fields=True):
     role: Literal["system", "user", "assistant"]
     content: str
+
+
+class JsonSchema(Struct, frozen=True, forbid_unknown_fields=True, tag="json_schema"):
+    """The answer is JSON of this schema."""
+
+    schema: dict[str, Any]
+
+
+class JsonObject(Struct, frozen=True, forbid_unknown_fields=True, tag="json_object"):
+    """The answer is a JSON object."""
+
+
+class Regex(Struct, frozen=True, forbid_unknown_fields=True, tag="regex"):
+    """The whole answer matches this regular expression."""
+
+    pattern: str
+
+
+ResponseFormat: TypeAlias = JsonSchema | JsonObject | Regex
 
 
 class GenerateRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -42,6 +61,7 @@ class GenerateRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     min_tokens: int = 0
     ignore_eos: bool = False
     logit_bias: dict[int, float] = {}
+    response_format: ResponseFormat | None = None
     echo: bool = False
     prompt_logprobs: int | None = None
     orchestration: str | None = None

@@ -19,6 +19,7 @@ MAX_STOPS = 64
 MAX_STOP_CHARS = 1024
 MAX_STOP_TOKENS = 256
 MAX_SEED = 2**64 - 1
+MAX_GRAMMAR_CHARS = 2**16
 
 
 def accept_prompt(prompt: Tokens, card: ModelCard) -> Ids:
@@ -69,6 +70,7 @@ def accept_sampling(sampling: Sampling, card: ModelCard) -> None:
     _check_between("logprobs", sampling.logprobs or 0, 0, MAX_LOGPROBS)
     _check_between("prompt_logprobs", sampling.prompt_logprobs or 0, 0, MAX_LOGPROBS)
     _check_bias(sampling.logit_bias, card.vocab_size)
+    _check_grammar(sampling)
     _check_stops(sampling.stop)
     _check_stop_tokens(sampling.stop_tokens, card.vocab_size)
 
@@ -113,6 +115,22 @@ def _check_stops(stops: tuple[str, ...]) -> None:
     if any(not 0 < len(stop) <= MAX_STOP_CHARS for stop in stops):
         raise Refusal(
             "bad_request", f"a stop string is empty or longer than {MAX_STOP_CHARS} characters"
+        )
+
+
+def _check_grammar(sampling: Sampling) -> None:
+    if sampling.grammar is None:
+        return
+    if sampling.min_tokens or sampling.ignore_eos:
+        raise Refusal(
+            "bad_request",
+            "response_format with min_tokens or ignore_eos: the answer ends where its format does",
+        )
+    if len(sampling.grammar.text) > MAX_GRAMMAR_CHARS:
+        raise Refusal(
+            "bad_request",
+            f"response_format has {len(sampling.grammar.text)} characters: "
+            f"at most {MAX_GRAMMAR_CHARS} are allowed",
         )
 
 

@@ -143,7 +143,7 @@ class FakeRunner:
         for biased, bias in choice.sampling.logit_bias:
             if bias > 50:
                 return biased
-        while token in choice.banned:
+        while token in choice.banned or not _allows(choice, token):
             token = (token + 1) % self._card.vocab_size
         return token
 
@@ -152,6 +152,10 @@ class FakeRunner:
         chance = [sampling.seed, position] if sampling.temperature > 0 else [0, 0]
         everything = np.array([_total(sums), *chance], np.uint64)
         return int(_total(everything[None]) % self._card.vocab_size)
+
+
+def _allows(choice: Choice, token: int) -> bool:
+    return choice.allowed is None or bool(choice.allowed[token // 8] >> token % 8 & 1)
 
 
 class FakeDetokenizer:

@@ -11,6 +11,7 @@ from bus.transfers import PoolShape
 
 from .acceptance import accept_offset, accept_prompt, accept_sampling
 from .answer import Answer, Ending
+from .constraint import Compiled, ConstraintFailed
 from .context import Context
 from .flows import Flow
 from .generation import Asked, Generation
@@ -34,20 +35,35 @@ class Generating:
         if generation.is_over:  # another engine made the last token but could not say so
             return generation.end(now)
         flow.generation = generation
-        if reception and reception.is_arriving:
+        self._compile(flow, generation)
+        if _awaits(flow, generation):
             generation.expecting_since = now
-        else:
-            self.begin(flow, generation, now)
+        self.begin(flow, generation, now)
         return []
 
     def begin(self, flow: Flow, generation: Generation, now: float) -> None:
-        """Nothing is awaited any more: take over what was received and queue for the rest."""
+        """Once nothing is awaited any more: take over what was received, queue for the rest."""
+        if _awaits(flow, generation):
+            return
         if flow.reception:
             self._parts.scheduler.unrest(flow.reception.context)
             generation.context.adopt(flow.reception.context, generation.num_matchable)
             flow.reception = None
         generation.queued(now)
         self._parts.scheduler.add(generation)
+
+    def compiled(self, flow: Flow, event: Compiled, now: float) -> list[Outcome]:
+        """The grammar is ready, or cannot be followed."""
+        generation = flow.generation
+        if generation is None or not generation.is_compiling:
+            return []
+        try:
+            generation.constrain(event)
+        except ConstraintFailed as failed:
+            refusal = Refusal("bad_request", f"response_format: {failed}")
+            return [self.refuse(flow, generation, refusal)]
+        self.begin(flow, generation, now)
+        return []
 
     def suspend(self, flow: Flow, now: float) -> list[Outcome]:
         generation = flow.generation
@@ -91,6 +107,8 @@ class Generating:
         resolve(command.begin, None, len(ids))
         accept_offset(command.offset, len(ids))
         accept_sampling(command.sampling, card)
+        if command.sampling.grammar and self._parts.compiler is None:
+            raise Refusal("not_supported", "this engine has no grammars: leave out response_format")
         if self._parts.scheduler.num_waiting >= config.max_waiting:
             raise Refusal("busy", f"{config.max_waiting} commands are waiting: try another engine")
         if reception:
@@ -104,6 +122,14 @@ class Generating:
         asked = Asked(*flow.key, command.sampling, command.reply, num_prompt, text)
         return Generation(asked, context, answer, now)
 
+    def _compile(self, flow: Flow, generation: Generation) -> None:
+        grammar = generation.asked.sampling.grammar
+        if grammar is None:
+            return
+        assert self._parts.compiler is not None
+        generation.is_compiling = True
+        self._parts.compiler.compile(*flow.key, grammar)
+
     def _text(self, ids: Ids) -> str:
         detokenizer = self._detokenizer()
         return "".join(map(detokenizer.push, ids.tolist())) + detokenizer.flush()
@@ -114,6 +140,11 @@ class Generating:
         if reception is None:
             return self._parts.context(flow, ids, capacity)
         return Context(self._parts.pages, reception.context.rank, ids, capacity)
+
+
+def _awaits(flow: Flow, generation: Generation) -> bool:
+    """Its KV is on its way, or its grammar is not ready."""
+    return generation.is_compiling or (flow.reception is not None and flow.reception.is_arriving)
 
 
 def _ending(command: StartGenerate, card: ModelCard, num_prompt: int) -> Ending:

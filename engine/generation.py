@@ -10,6 +10,7 @@ from bus.messages import Finished, Mailbox, Sampling, Started, Usage
 from bus.public import Delta, Done, Echo, TokenLogprob
 
 from .answer import Answer
+from .constraint import Compiled, Constraint, ConstraintFailed, Mask
 from .context import Context
 from .outcomes import Outcome, Output, Told
 from .prompt_scores import PromptScores
@@ -50,7 +51,11 @@ class Generation(Sequence):
         self.ended = False
         """Its last words are said."""
         self.expecting_since: float | None = None
-        """When it began to wait for KV; None where it need not or need no longer."""
+        """When it began to wait for KV or its grammar; None where it need not or need no longer."""
+        self.is_compiling = False
+        """Its grammar is not ready."""
+        self._constraint: Constraint | None = None
+        self._allowed: Mask | None = None
         self.suspended = False
         self._matched: int | None = None
         self._first_queued_s = now
@@ -79,6 +84,20 @@ class Generation(Sequence):
         if end < self.context.num_tokens or self._answer.reason is not None:
             return scores
         return (*scores, self._choice())
+
+    def constrain(self, compiled: Compiled) -> None:
+        """Its grammar is ready; what there is of the answer is held to it, too.
+
+        Raises:
+            ConstraintFailed: that does not fit, or the grammar is none.
+        """
+        constraint = compiled.constraint
+        if constraint is None:
+            raise ConstraintFailed(compiled.error)
+        for token in self.context.tokens[self.asked.num_prompt :].tolist():
+            constraint.push(token)
+        self.is_compiling = False
+        self._constraint, self._allowed = constraint, constraint.allowed()
 
     def queued(self, now: float) -> None:
         """It need not wait for KV, or not any longer."""
@@ -113,6 +132,7 @@ class Generation(Sequence):
         offset = self._answer.num_tokens
         text = self._answer.push(sampled.token)
         self.context.append(sampled.token)
+        self._follow(sampled.token)
         outcomes: list[Outcome] = [self._output(self._delta(offset, sampled, text))]
         if self._first_token_s is None:
             self._first_token_s = now
@@ -136,8 +156,19 @@ class Generation(Sequence):
         )
 
     def _choice(self) -> Choice:
-        asked, banned = self.asked, self._answer.banned
-        return Choice(asked.sampling, self.context.tokens, asked.num_prompt, banned=banned)
+        return Choice(
+            self.asked.sampling,
+            self.context.tokens,
+            self.asked.num_prompt,
+            banned=self._answer.banned,
+            allowed=self._allowed,
+        )
+
+    def _follow(self, token: int) -> None:
+        """What may come next is found out here, where a fault of one answer is its own."""
+        if self._constraint and self._answer.reason is None:
+            self._constraint.push(token)
+            self._allowed = self._constraint.allowed()
 
     def _echo(self) -> list[Output]:
         """The prompt, once, where the user wants it."""

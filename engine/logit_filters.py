@@ -2,9 +2,9 @@
 
 Penalties and filters are those of vLLM (``v1/sample``), which are OpenAI's where OpenAI has them:
 repetition over prompt and answer (Keskar et al., arXiv 1909.05858), presence and frequency over the
-answer only. Order: bias, bans, penalties, temperature, min-p, top-k, top-p; each sees what the one
-before it left. A token that is dropped has logit minus infinity. Ties with the last token that is
-kept are kept too, so that nothing depends on the order of a sort.
+answer only. Order: bias, bans and grammar, penalties, temperature, min-p, top-k, top-p; each sees
+what the one before it left. A token that is dropped has logit minus infinity. Ties with the last
+token that is kept are kept too, so that nothing depends on the order of a sort.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ def limited(logits: Tensor, choice: Choice) -> Tensor:
     if choice.banned:
         tokens = torch.tensor(sorted(choice.banned), device=logits.device)
         logits = logits.index_fill(0, tokens, DROPPED)
+    if choice.allowed is not None:
+        bits = np.unpackbits(choice.allowed, count=len(logits), bitorder="little")
+        logits = logits.masked_fill(torch.from_numpy(bits == 0).to(logits.device), DROPPED)
     return logits
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bus.messages import Sampling
 from bus.transfers import PoolShape
 
+from .constraint import Mask
 from .page_memory import PageMemory
 
 Ids: TypeAlias = NDArray[np.int32]
@@ -28,6 +29,8 @@ class Choice(Struct, frozen=True):
     """The token that follows already: nothing is chosen, its log-probabilities are wanted."""
     banned: frozenset[int] = frozenset()
     """Tokens that are not to be chosen."""
+    allowed: Mask | None = None
+    """Those that may be; None for all."""
 
 
 def wanted_logprobs(choice: Choice) -> int | None:

@@ -40,6 +40,7 @@ def _is_plain(choice: Choice) -> bool:
         and wanted_logprobs(choice) is None
         and choice.given is None
         and not choice.banned
+        and choice.allowed is None
         and not sampling.logit_bias
         and not _has_penalties(sampling)
     )

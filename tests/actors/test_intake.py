@@ -11,8 +11,8 @@ from hypothesis import strategies as some
 
 from actors.intake import BadRequest, Intake, Limits, admit, mailbox, read
 from bus.codec import encode, encode_json
-from bus.messages import Mailbox
-from bus.public import ChatMessage, GenerateRequest
+from bus.messages import Grammar, Mailbox
+from bus.public import ChatMessage, GenerateRequest, JsonSchema, Regex
 from bus.tokens import Tokens
 from engine.model_errors import ChatTemplateError
 
@@ -68,6 +68,23 @@ def test_a_bias_is_given_by_token_in_json_too() -> None:
     assert sampling.ignore_eos
 
 
+@pytest.mark.parametrize(
+    ("written", "grammar"),
+    [
+        (
+            b'{"type": "json_schema", "schema": {"type": "string"}}',
+            Grammar("json_schema", '{"type":"string"}'),
+        ),
+        (b'{"type": "json_object"}', Grammar("json_schema", '{"type": "object"}')),
+        (b'{"type": "regex", "pattern": "a+"}', Grammar("regex", "a+")),
+    ],
+)
+def test_a_format_of_the_answer_becomes_a_grammar(written: bytes, grammar: Grammar) -> None:
+    asked = read(b'{"prompt": "x", "response_format": ' + written + b"}")
+
+    assert take(asked).request.sampling.grammar == grammar
+
+
 def test_a_prompt_may_be_asked_for_without_an_answer() -> None:
     sampling = take(GenerateRequest(prompt="x", max_tokens=0, echo=True)).request.sampling
 
@@ -111,6 +128,22 @@ def test_one_stop_string_may_be_given_without_a_list(
         (GenerateRequest(prompt="x", max_tokens=-1), "bad_request", "max_tokens is -1"),
         (GenerateRequest(prompt="x", max_tokens=3, min_tokens=4), "bad_request", "0 to max_tokens"),
         (GenerateRequest(prompt="x", min_tokens=-1), "bad_request", "min_tokens is -1"),
+        (GenerateRequest(prompt="x", response_format=Regex("[")), "bad_request", "unclosed"),
+        (
+            GenerateRequest(prompt="x", response_format=JsonSchema({"type": "foo"})),
+            "bad_request",
+            "response_format: Invalid type: foo",
+        ),
+        (
+            GenerateRequest(prompt="x", response_format=Regex("a"), min_tokens=2),
+            "bad_request",
+            "min_tokens or ignore_eos",
+        ),
+        (
+            GenerateRequest(prompt="x", response_format=Regex("a" * 70_000)),
+            "bad_request",
+            "70000 characters",
+        ),
         (GenerateRequest(prompt="x", prompt_logprobs=21), "bad_request", "prompt_logprobs is 21"),
         (GenerateRequest(prompt="x", logit_bias={256: 1.0}), "bad_request", "token 256 is not in"),
         (GenerateRequest(prompt="x", logit_bias={5: 101}), "bad_request", "token 5 is 101"),
