@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from msgspec.structs import replace
 
-from bus.public import Delta, Done, Reply
+from bus.public import Delta, Done, Echo, Reply
 
 Heard: TypeAlias = Reply | None
 """None: the broker found nobody to take the request."""
@@ -24,6 +24,7 @@ class Answer:
         self._heard: deque[Heard] = deque()
         self._news: asyncio.Future[None] | None = None
         self._num_seen = 0
+        self._has_echo = False
 
     def put(self, heard: Heard) -> None:
         self._heard.append(heard)
@@ -42,8 +43,9 @@ class Answer:
             await self.news()
         return self._heard.popleft()
 
-    def read(self) -> Delta | Done | None:
-        """The next tokens or the end, where they were heard. Every token comes once, by its offset.
+    def read(self) -> Echo | Delta | Done | None:
+        """The prompt, the next tokens or the end, where they were heard. Every token comes once, by
+        its offset.
 
         Not a coroutine that waits: one for every token was a fifth of what a client spent.
         """
@@ -55,6 +57,9 @@ class Answer:
                     self._num_seen = end
                     return message if message.offset >= seen else _unseen(message, seen)
             elif isinstance(message, Done):
+                return message
+            elif isinstance(message, Echo) and not self._has_echo:
+                self._has_echo = True
                 return message
         return None
 

@@ -51,8 +51,8 @@ class Idler:
         self.card = ModelCard("idle", VOCABULARY, 1 << 20, frozenset(), shape)
         self.page_memory = HostPageMemory(bytearray(), shape)
 
-    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[Sampled | None]:
-        return [Sampled(7) if row.choice else None for row in rows]
+    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[tuple[Sampled, ...]]:
+        return [(Sampled(7),) * len(row.choices) for row in rows]
 
 
 class Beside:

@@ -13,7 +13,7 @@ from bus.messages import Sampling
 from bus.transfers import PoolShape
 
 from .page_memory import HostPageMemory
-from .runner import Choice, Ids, ModelCard, OnLayer, Row, Sampled
+from .runner import Choice, Ids, ModelCard, OnLayer, Row, Sampled, wanted_logprobs
 
 SLOT_BYTES = 8
 """What a token takes in one layer of a page."""
@@ -88,7 +88,7 @@ class FakeRunner:
         """The next run raises ``error`` when it is half done."""
         self._failures.append(error)
 
-    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[Sampled | None]:
+    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[tuple[Sampled, ...]]:
         _check_disjoint(rows, self._card.shape.page_size)
         cost_s = self._cost.of(rows)
         num_layers = self._card.shape.num_layers
@@ -101,7 +101,7 @@ class FakeRunner:
                 on_layer(layer)
             if self._failures:
                 raise self._failures.popleft()
-        return [self._choose(row, row.choice) if row.choice else None for row in rows]
+        return [tuple(self._choose(row, choice) for choice in row.choices) for row in rows]
 
     def continuation(
         self, prompt: Sequence[int], count: int, sampling: Sampling | None = None
@@ -132,21 +132,37 @@ class FakeRunner:
         return sums
 
     def _choose(self, row: Row, choice: Choice) -> Sampled:
-        length = row.position + len(row.tokens)
-        assert length == len(choice.history)
+        length = len(choice.history)
+        assert row.position < length <= row.position + len(row.tokens)
         layers = range(self._card.shape.num_layers)
         sums = np.stack([self._read(layer, row, range(length)) for layer in layers])
-        token = self._hashed(sums, choice.sampling, length)
-        if choice.sampling.logprobs is None:
+        token = choice.given
+        if token is None:
+            token = self._steered(self._hashed(sums, choice.sampling, length), choice)
+        count = wanted_logprobs(choice)
+        if count is None:
             return Sampled(token)
-        top = tuple((token + rank, -0.5 - rank) for rank in range(choice.sampling.logprobs))
+        top = tuple((token + rank, -0.5 - rank) for rank in range(count))
         return Sampled(token, -0.5, top)
+
+    def _steered(self, token: int, choice: Choice) -> int:
+        """The next token from there on that may be chosen; or the one with a bias above 50."""
+        for biased, bias in choice.sampling.logit_bias:
+            if bias > 50:
+                return biased
+        while token in choice.banned or not _allows(choice, token):
+            token = (token + 1) % self._card.vocab_size
+        return token
 
     def _hashed(self, sums: Sums, sampling: Sampling, position: int) -> int:
         """Greedy tokens depend on the history alone, others on seed and position, too."""
         chance = [sampling.seed, position] if sampling.temperature > 0 else [0, 0]
         everything = np.array([_total(sums), *chance], np.uint64)
         return int(_total(everything[None]) % self._card.vocab_size)
+
+
+def _allows(choice: Choice, token: int) -> bool:
+    return choice.allowed is None or bool(choice.allowed[token // 8] >> token % 8 & 1)
 
 
 class FakeDetokenizer:

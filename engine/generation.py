@@ -7,11 +7,13 @@ from typing import ClassVar
 from msgspec import Struct
 
 from bus.messages import Finished, Mailbox, Sampling, Started, Usage
-from bus.public import Delta, Done, TokenLogprob
+from bus.public import Delta, Done, Echo, TokenLogprob
 
 from .answer import Answer
+from .constraint import Compiled, Constraint, ConstraintFailed, Mask
 from .context import Context
 from .outcomes import Outcome, Output, Told
+from .prompt_scores import PromptScores
 from .runner import Choice, Sampled
 from .sequence import Sequence
 
@@ -25,6 +27,8 @@ class Asked(Struct, frozen=True):
     reply: Mailbox
     num_prompt: int
     """Tokens of the user's prompt: the rest of the context's tokens are the answer so far."""
+    prompt_text: str = ""
+    """Where the user wants it back."""
 
 
 class Generation(Sequence):
@@ -39,8 +43,19 @@ class Generation(Sequence):
     def __init__(self, asked: Asked, context: Context, answer: Answer, now: float) -> None:
         super().__init__((asked.flow, asked.attempt), context, now)
         self.asked, self._answer = asked, answer
+        self._is_told = answer.num_tokens > 0 or not _wants_echo(asked.sampling)
+        """The user has the prompt, where he wants it."""
+        wanted = not self._is_told and asked.sampling.prompt_logprobs is not None
+        prompt = context.tokens[: asked.num_prompt]
+        self._scores = PromptScores(prompt, asked.sampling, wanted)
+        self.ended = False
+        """Its last words are said."""
         self.expecting_since: float | None = None
-        """When it began to wait for KV; None where it need not or need no longer."""
+        """When it began to wait for KV or its grammar; None where it need not or need no longer."""
+        self.is_compiling = False
+        """Its grammar is not ready."""
+        self._constraint: Constraint | None = None
+        self._allowed: Mask | None = None
         self.suspended = False
         self._matched: int | None = None
         self._first_queued_s = now
@@ -51,18 +66,38 @@ class Generation(Sequence):
 
     @property
     def is_over(self) -> bool:
-        return self._answer.reason is not None
+        """There is nothing to compute."""
+        return self._answer.reason is not None and self._scores.is_complete
 
     @property
     def num_matchable(self) -> int:
-        """All but the last token, whose logits nobody kept."""
-        return self.context.num_tokens - 1
+        """All but the last token, whose logits nobody kept; less where logits of the prompt are
+        wanted."""
+        computable = self._scores.num_computable
+        return self.context.num_tokens - 1 if computable is None else computable
 
     def room_at_admission(self, chunk: int) -> int:
         return chunk
 
-    def choice(self) -> Choice:
-        return Choice(self.asked.sampling, self.context.tokens, self.asked.num_prompt)
+    def choices(self, begin: int, end: int) -> tuple[Choice, ...]:
+        scores = self._scores.choices(begin, end)
+        if end < self.context.num_tokens or self._answer.reason is not None:
+            return scores
+        return (*scores, self._choice())
+
+    def constrain(self, compiled: Compiled) -> None:
+        """Its grammar is ready; what there is of the answer is held to it, too.
+
+        Raises:
+            ConstraintFailed: that does not fit, or the grammar is none.
+        """
+        constraint = compiled.constraint
+        if constraint is None:
+            raise ConstraintFailed(compiled.error)
+        for token in self.context.tokens[self.asked.num_prompt :].tolist():
+            constraint.push(token)
+        self.is_compiling = False
+        self._constraint, self._allowed = constraint, constraint.allowed()
 
     def queued(self, now: float) -> None:
         """It need not wait for KV, or not any longer."""
@@ -85,31 +120,67 @@ class Generation(Sequence):
         self._end_decode(now)
         self.suspended = True
 
-    def accept(self, sampled: Sampled, now: float) -> list[Outcome]:
-        """The next token is chosen: what the user and the router hear of it."""
+    def accept(self, sampled: tuple[Sampled, ...], now: float) -> list[Outcome]:
+        """What a step found, log-probabilities of the prompt before the next token: what the user
+        and the router hear of it."""
+        outcomes: list[Outcome] = []
+        for chosen in self._scores.take(sampled):
+            outcomes += [*self._echo(), *self._chosen(chosen, now)]
+        return outcomes + self.end(now) if self.is_over else outcomes
+
+    def _chosen(self, sampled: Sampled, now: float) -> list[Outcome]:
         offset = self._answer.num_tokens
         text = self._answer.push(sampled.token)
         self.context.append(sampled.token)
+        self._follow(sampled.token)
         outcomes: list[Outcome] = [self._output(self._delta(offset, sampled, text))]
         if self._first_token_s is None:
             self._first_token_s = now
             outcomes.append(self._told(Started(self._matched or 0)))
         self._count_decoded(now)
-        return outcomes + self.end(now) if self.is_over else outcomes
+        return outcomes
 
     def end(self, now: float) -> list[Outcome]:
         """The last words of an answer that is over."""
         assert self._answer.reason is not None
+        self.ended = True
         self._end_decode(now)
         usage, reason = self._usage(now), self._answer.reason
         done = Done(self.asked.flow, self._answer.num_tokens, reason, usage)
-        return [self._output(done), self._told(Finished(reason, usage))]
+        return [*self._echo(), self._output(done), self._told(Finished(reason, usage))]
 
     def broken(self, message: str) -> Output:
         """What the user hears when we failed."""
         return self._output(
             Done(self.asked.flow, self._answer.num_tokens, "error", message=message)
         )
+
+    def _choice(self) -> Choice:
+        return Choice(
+            self.asked.sampling,
+            self.context.tokens,
+            self.asked.num_prompt,
+            banned=self._answer.banned,
+            allowed=self._allowed,
+        )
+
+    def _follow(self, token: int) -> None:
+        """What may come next is found out here, where a fault of one answer is its own."""
+        if self._constraint and self._answer.reason is None:
+            self._constraint.push(token)
+            self._allowed = self._constraint.allowed()
+
+    def _echo(self) -> list[Output]:
+        """The prompt, once, where the user wants it."""
+        if self._is_told:
+            return []
+        self._is_told = True
+        prompt = self.context.tokens[: self.asked.num_prompt]
+        logprobs = self._scores.entries if self.asked.sampling.prompt_logprobs is not None else ()
+        echo = Echo(
+            self.asked.flow, tuple(prompt.tolist()), self.asked.prompt_text, tuple(logprobs)
+        )
+        return [self._output(echo)]
 
     def _count_decoded(self, now: float) -> None:
         if not self.decoding:
@@ -151,8 +222,12 @@ class Generation(Sequence):
             decode_s=now - first,
         )
 
-    def _output(self, message: Delta | Done) -> Output:
+    def _output(self, message: Delta | Done | Echo) -> Output:
         return Output(*self.key, self.asked.reply, message)
 
     def _told(self, event: Started | Finished) -> Told:
         return Told(*self.key, self.verb, event, self.trail.take())
+
+
+def _wants_echo(sampling: Sampling) -> bool:
+    return sampling.echo or sampling.prompt_logprobs is not None

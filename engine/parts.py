@@ -9,6 +9,7 @@ from bus.messages import EngineEvent, Refused, Released
 from bus.wire import Wire
 
 from .config import EngineConfig
+from .constraint import Compiler
 from .context import Context
 from .flows import Flow, Flows
 from .outcomes import Outcome, Phase, Told
@@ -31,6 +32,7 @@ class Parts:
     flows: Flows
     counters: Counters
     tally: Tally = field(default_factory=Tally)
+    compiler: Compiler | None = None
     _serials: count[int] = field(default_factory=count)
 
     def context(self, flow: Flow, tokens: Ids, capacity: int) -> Context:

@@ -61,8 +61,8 @@ class Stepping:
             sources, targets = np.array(list(copies.values())), np.array(list(copies))
             self._runner.page_memory.copy(sources, targets)
 
-    def _compute(self, work: list[Work]) -> list[Sampled | None]:
-        """One result for each piece of work; pages to be sent leave while it computes."""
+    def _compute(self, work: list[Work]) -> list[tuple[Sampled, ...]]:
+        """What was found for each piece of work; pages to be sent leave while it computes."""
         sendings = [(p.sequence, p.num_tokens) for p in work if isinstance(p.sequence, Sending)]
         for sending in (p.sequence for p in work if p.is_new):
             if isinstance(sending, Sending):
@@ -74,19 +74,20 @@ class Stepping:
 
         rows = [p.sequence.row(p.num_tokens) for p in work if p.num_tokens]
         results = iter(self._run(rows, send if sendings else None))
-        return [next(results) if piece.num_tokens else None for piece in work]
+        return [next(results) if piece.num_tokens else () for piece in work]
 
-    def _run(self, rows: list[Row], on_layer: Callable[[int], None] | None) -> list[Sampled | None]:
+    def _run(
+        self, rows: list[Row], on_layer: Callable[[int], None] | None
+    ) -> list[tuple[Sampled, ...]]:
         if not rows:
             return []
         results = self._runner.run(rows, on_layer)
-        wanted = [row.choice is not None for row in rows]
-        if [result is not None for result in results] != wanted:
-            raise RuntimeError("the runner did not answer exactly the rows that asked for a token")
+        if [len(result) for result in results] != [len(row.choices) for row in rows]:
+            raise RuntimeError("the runner did not answer exactly what the rows asked")
         return results
 
     def _advanced(
-        self, piece: Work, sampled: Sampled | None, begin_s: float, end_s: float
+        self, piece: Work, sampled: tuple[Sampled, ...], begin_s: float, end_s: float
     ) -> list[Outcome]:
         try:
             _note_prefill(piece, begin_s, end_s)
@@ -96,15 +97,15 @@ class Stepping:
             logger.exception("%s: an answer failed", self._parts.config.name)
             return self._failed(piece, error)
 
-    def _consequences(self, piece: Work, sampled: Sampled | None, now: float) -> list[Outcome]:
+    def _consequences(self, piece: Work, sampled: tuple[Sampled, ...], now: float) -> list[Outcome]:
         sequence, flow = piece.sequence, self._parts.flows.find(piece.sequence.key)
         assert flow is not None
         if isinstance(sequence, Sending):
             self._desks.delivering.computed(sequence)
             return []
-        if sampled is None or not isinstance(sequence, Generation):
+        if not sampled or not isinstance(sequence, Generation):
             return []
-        outcomes = self._desks.generating.chosen(flow, sequence, sampled, now)
+        outcomes = self._desks.generating.computed(flow, sequence, sampled, now)
         return outcomes + self._parts.settle(flow)
 
     def _failed(self, piece: Work, error: Exception) -> list[Outcome]:

@@ -18,14 +18,13 @@ PROMPT = np.arange(50, 61, dtype=np.int32)
 
 
 def row(tokens: Ids, position: int, pages: list[int], history: Ids | None = None) -> Row:
-    choice = None if history is None else Choice(Sampling(), history, len(history))
-    return Row(tokens, position, np.array(pages, np.int32), choice)
+    choices = () if history is None else (Choice(Sampling(), history, len(history)),)
+    return Row(tokens, position, np.array(pages, np.int32), choices)
 
 
 def next_token(runner: FakeRunner, pages: list[int]) -> int:
     """From what is in the pages, computing only the last token of the prompt again."""
-    [sampled] = runner.run([row(PROMPT[10:], 10, pages, PROMPT)])
-    assert sampled
+    [[sampled]] = runner.run([row(PROMPT[10:], 10, pages, PROMPT)])
     return sampled.token
 
 

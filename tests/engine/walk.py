@@ -22,7 +22,7 @@ from bus.messages import (
     Suspend,
     Suspended,
 )
-from bus.public import Delta
+from bus.public import Delta, Echo
 from bus.tokens import Tokens
 from engine.fake import fake_card
 from engine.fake_wire import FakeNetwork
@@ -74,6 +74,9 @@ class Ledger:
         command = self.orders[*place, "StartGenerate"].command
         assert isinstance(command, StartGenerate)
         answer = self.answers.setdefault(place, [])
+        if isinstance(outcome.message, Echo):
+            assert not answer, "the prompt after the answer has begun"
+            return
         assert outcome.message.offset == command.offset + len(answer), "a token twice, or missing"
         if isinstance(outcome.message, Delta):
             answer += outcome.message.tokens
@@ -167,6 +170,7 @@ class Walk:
         sampling = Sampling(
             max_tokens=offset + self.random.randint(1, 20),
             temperature=self.random.choice([0.0, 0.8]),
+            prompt_logprobs=self.random.choice([None, None, 1]),
             seed=self.random.randrange(100),
         )
         return StartGenerate(name, prompt, 0, sampling, BOX, offset)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from actors.client import Client
 from actors.clock import monotone
-from actors.engine import EngineHost, Transfers
+from actors.engine import EngineHost, NewsFeed
 from actors.hosting import HostCore
 from actors.intake import Limits, Tokenizer
 from actors.router import Desk, RouterHost
@@ -153,7 +153,7 @@ async def _member(
     role: Role,
 ) -> Member:
     broker, network, sink = outside
-    clock, transfers = monotone(), Transfers(asyncio.get_running_loop())
+    clock, transfers = monotone(), NewsFeed(asyncio.get_running_loop())
     transport = network.transport()
     config = CourierConfig(name, 1, model.card.shape, b"key")
     courier = stack.enter_context(Courier(config, transport, clock, transfers))
@@ -167,7 +167,7 @@ async def _member(
         return Beat(name, 1, model.card.name, role, now.load, *pages, model.card.max_context, "c")
 
     host = EngineHost(bus, HostCore(name, 1, engine, Subjects()), engine, beat, sink, clock)
-    transfers.listen(host.transferred)
+    transfers.listen(host.heard)
     task = asyncio.create_task(host.run())
     tasks.append(task)
     await host.ready.wait()
