@@ -211,6 +211,7 @@ def router(
 @click.option("--inter-token-s", type=click.FloatRange(0, min_open=True),
               help="Cut prompts so that nobody waits longer for the next token.")  # fmt: skip
 @click.option("--threads", default=0, help="Threads of torch; 0 is torch's own choice.")
+@click.option("--group", default="", help="Whom it is for, such as a topic; default: everybody.")
 @click.option("--transport", default="ucx", show_default=True, type=click.Choice(["ucx", "none"]),
               help="'none': an engine that neither sends nor receives KV.")  # fmt: skip
 @model_option

@@ -9,6 +9,9 @@ from msgspec import Struct
 from bus.messages import Order
 from observability.spans import Span
 
+from .recording import Recording
+from .versions import Ref
+
 
 class Send(Struct, frozen=True):
     """Give an order to its engine and have the acceptance; a failure comes back as an event."""
@@ -30,4 +33,17 @@ class Record(Struct, frozen=True):
     spans: tuple[Span, ...]
 
 
-Effect: TypeAlias = Send | Publish | Record
+class Keep(Struct, frozen=True):
+    """Keep what happened to a flow, so that it can be played again."""
+
+    recording: Recording
+
+
+class Withdraw(Struct, frozen=True):
+    """A version of a strategy failed in service: take it out everywhere, and say why."""
+
+    ref: Ref
+    reason: str
+
+
+Effect: TypeAlias = Send | Publish | Record | Keep | Withdraw

@@ -31,6 +31,7 @@ from engine.outcomes import Outcome
 from observability.sink import SpanSink
 from observability.spans import SpanContext, parse_traceparent
 
+from .cachenews import CacheNews
 from .carrier import Carrier
 from .clock import Clock
 from .device import DeviceThread
@@ -85,7 +86,8 @@ class NewsFeed:
 class EngineHost:
     """Runs until cancelled; then says goodbye with a last beat.
 
-    ``beat`` makes the heartbeat from the engine's statistics; it is called between steps.
+    ``beat`` makes the heartbeat from the engine's statistics; it is called between steps, and so is
+    ``news``, which tells routers what the prefix cache has.
     """
 
     def __init__(
@@ -96,9 +98,11 @@ class EngineHost:
         beat: Callable[[], Beat],
         sink: SpanSink,
         clock: Clock,
+        news: CacheNews | None = None,
     ) -> None:
         self.bus, self.core, self.engine, self.clock = bus, core, engine, clock
-        self._beat = beat
+        self._beat, self._news = beat, news
+        self._snapshot_wanted = False
         self._carrier = Carrier(bus, sink)
         self._pending: deque[_Pending] = deque()
         self._stepping = False
@@ -109,14 +113,15 @@ class EngineHost:
 
     async def run(self) -> None:
         device = DeviceThread[list[Outcome]]()
-        subscription = await self.bus.subscribe(
-            self.core.subjects.commands(self.core.name), self._on_order
-        )
+        subjects, name = self.core.subjects, self.core.name
+        subscription = await self.bus.subscribe(subjects.commands(name), self._on_order)
+        asked = await self.bus.subscribe(subjects.cache_snapshot(name), self._on_snapshot_wanted)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._beats())
                 tasks.create_task(self._work(device))
         finally:
+            await asked.unsubscribe()
             await subscription.unsubscribe()
             await self._goodbye()
             device.close()
@@ -174,6 +179,7 @@ class EngineHost:
         if self.engine.has_work:
             self._wake.set()
         await self._carrier.carry(effects)
+        await self._tell_cache()
 
     async def _work(self, device: DeviceThread[list[Outcome]]) -> None:
         while True:
@@ -193,11 +199,27 @@ class EngineHost:
         finally:
             self._stepping = False
         await self._carrier.carry(self.core.outcomes(outcomes, self.clock()))
+        await self._tell_cache()
+
+    # --- the prefix cache ---
+
+    async def _on_snapshot_wanted(self, _: Message) -> None:
+        self._snapshot_wanted = True
+        await self._tell_cache()
+
+    async def _tell_cache(self) -> None:
+        """Where a step has the engine, the call after it does this."""
+        if self._news is None or self._stepping:
+            return
+        wanted, self._snapshot_wanted = self._snapshot_wanted, False
+        told = self._news.snapshot() if wanted else self._news.news(self.clock())
+        await self._carrier.carry(told)
 
     # --- beats ---
 
     async def _beats(self) -> None:
         while True:
+            await self._tell_cache()
             if not self._stepping:
                 self._latest = self._beat()
             await self._send_beat(self._latest)

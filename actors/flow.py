@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bus.messages import (
     Answer,
     AnyCommand,
     Committed,
+    Event,
     Finished,
     Followed,
     Matched,
@@ -22,8 +24,13 @@ from bus.messages import (
     Started,
     Suspended,
 )
+from bus.prefixes import chain
 from observability.flow import FlowTrace
-from orchestrations.machine import Done, Idle, State, Strategy
+from orchestrations.machine import Done, Idle, State
+
+from .admission import Waiter
+from .catalog import Serving
+from .recording import MAX_STEPS, RecordedStep, Recording
 
 ANSWERS: dict[type, str] = {
     Prepared: "PrepRecv",
@@ -52,14 +59,21 @@ class Flow:
 
     id: str
     model: str
-    orchestration: str
-    strategy: Strategy
+    slot: str | None
+    """The orchestration that was asked for; None leaves it to the router."""
+    serving: Serving
+    """The strategy that this flow runs, from its beginning to its end."""
     request: Request
+    waiter: Waiter
     trace: FlowTrace
     began_s: float
     active_s: float
     """When anything last happened: the stall timer runs from here."""
     deadline_s: float
+    is_waiting: bool = True
+    """For room; its strategy has not been told of it yet."""
+    num_returns: int = 0
+    """How often it went back to waiting, since there was no room after all."""
     state: State = field(default_factory=Idle)
     attempt: int = 1
     owed: dict[tuple[str, str], Order] = field(default_factory=dict)
@@ -71,6 +85,12 @@ class Flow:
     first_token_s: float | None = None
     fault: Reason = "internal"
     """Why the strategy could not go on, where it raised."""
+    claims: Mapping[str, int] = field(default_factory=dict)
+    """Pages that room is kept for, by engine: those it is at, and those it is going to."""
+    cached: Mapping[str, int] = field(default_factory=dict)
+    """Pages at the start of the prompt that engines had when it was bound."""
+    steps: list[RecordedStep] = field(default_factory=list)
+    _chains: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def done(self) -> Done | None:
@@ -115,6 +135,36 @@ class Flow:
             del self.owed[verb, engine]
         self.touched.discard(engine)
         return verbs
+
+    def renew(self) -> None:
+        """What follows is a new attempt: nothing that was ordered before is waited for."""
+        self.attempt += 1
+        self.owed.clear()
+        self.touched.clear()
+
+    def chain(self, page_size: int) -> tuple[int, ...]:
+        """The hashes of the prompt's pages."""
+        if page_size not in self._chains:
+            self._chains[page_size] = chain(self.request.prompt, page_size)
+        return self._chains[page_size]
+
+    def stepped(self, event: Event, commands: Sequence[AnyCommand], now: float) -> None:
+        """Remember what the strategy did with this event."""
+        if len(self.steps) <= MAX_STEPS:
+            state, at_s = type(self.state).__name__, now - self.began_s
+            self.steps.append(RecordedStep(at_s, event, state, tuple(commands)))
+
+    def recording(self) -> Recording:
+        return Recording(
+            self.id,
+            self.model,
+            self.serving.ref.name,
+            self.serving.ref.number,
+            self.began_s,
+            self.done.outcome if self.done else "",
+            tuple(self.steps[:MAX_STEPS]),
+            len(self.steps) <= MAX_STEPS,
+        )
 
     def releases(self) -> list[AnyCommand]:
         """What frees every page of this flow, whatever its strategy thinks."""

@@ -49,6 +49,7 @@ class Intake(Struct, frozen=True):
     orchestration: str | None
     timeout_s: float | None
     tag: str
+    user: str = ""
 
 
 def read(payload: bytes) -> GenerateRequest:
@@ -81,7 +82,7 @@ def admit(
     _check_prompt(prompt, asked, limits)
     sampling = _sampling(asked, seed)
     request = Request(prompt, sampling, reply, asked.priority, asked.group, asked.engine)
-    return Intake(request, asked.orchestration, asked.timeout_s, asked.tag)
+    return Intake(request, asked.orchestration, asked.timeout_s, asked.tag, asked.user)
 
 
 def _tokens(asked: GenerateRequest, tokenizer: Tokenizer) -> Tokens:
@@ -192,6 +193,7 @@ MAX_STOPS = 16
 """Stop strings of one request; each is looked for at every token."""
 MAX_STOP_TOKENS = 256
 MAX_BIAS, MAX_BIASES = 100.0, 1024
+MAX_USER = 256
 
 
 def _check(asked: GenerateRequest, limits: Limits) -> None:
@@ -233,6 +235,8 @@ def _check(asked: GenerateRequest, limits: Limits) -> None:
         raise refuse(f"{len(asked.stop)} stop strings; allowed are {MAX_STOPS}")
     if "" in ((asked.stop,) if isinstance(asked.stop, str) else asked.stop) and asked.stop != ():
         raise refuse("a stop string is empty: it would stop at once")
+    if len(asked.user) > MAX_USER:
+        raise refuse(f"user has {len(asked.user)} characters; allowed are {MAX_USER}")
     for name in ("group", "engine"):
         given = getattr(asked, name)
         if given and not TOKEN.fullmatch(given):

@@ -34,6 +34,8 @@ class EngineOptions(Struct, frozen=True):
     others are computed; None takes whole batches."""
     threads: int = 0
     """Torch threads; 0 leaves torch's own choice."""
+    group: str = ""
+    """Whom it is for, such as a topic or a tenant; empty is everybody."""
     transport: Literal["ucx", "none"] = "ucx"
     lifeline: bool = False
 

@@ -29,6 +29,8 @@ from observability.opening import TracingConfig, open_sink
 from observability.sink import SpanSink
 from orchestrations.registry import load, strategies
 
+from .badge import Badge
+from .cachenews import CacheNews
 from .clock import monotone
 from .engine import EngineHost, NewsFeed
 from .hosting import HostCore
@@ -156,10 +158,13 @@ class EngineProcess:
 
     async def _serve(self, engine: Engine, feed: NewsFeed, sink: SpanSink) -> None:
         options = self.options
-        core = HostCore(options.name, self.epoch, engine, Subjects(self.settings.namespace))
+        subjects = Subjects(self.settings.namespace)
+        core = HostCore(options.name, self.epoch, engine, subjects)
+        news = CacheNews(options.name, self.epoch, engine, subjects)
+        beat = partial(self._beat, engine, self._badge(), news)
         about = {"id": options.name, "role": options.role, "epoch": str(self.epoch)}
         async with NatsBus(options.url, name=options.name) as bus:
-            host = EngineHost(bus, core, engine, partial(self._beat, engine), sink, self.clock)
+            host = EngineHost(bus, core, engine, beat, sink, self.clock, news)
             feed.listen(host.heard)
             await bus.announce(Service("microserve-engine", VERSION, metadata=about))
             await serve(host, options.name, options.lifeline)
@@ -203,28 +208,33 @@ class EngineProcess:
             dtype=options.dtype,
             buffer=courier.buffer if courier else None,
         )
-        running = min(64, options.max_batch_tokens)
         config = EngineConfig(
             options.name,
             self.epoch,
             options.max_batch_tokens,
-            running,
+            self._slots,
             inter_token_s=options.inter_token_s,
         )
         detokenizer = self.files.tokenizer().detokenizer
         return Engine(config, runner, detokenizer, courier, self.clock, compiler)
 
-    def _beat(self, engine: Engine) -> Beat:
-        now = engine.statistics()
-        return Beat(
+    @property
+    def _slots(self) -> int:
+        return min(64, self.options.max_batch_tokens)
+
+    def _badge(self) -> Badge:
+        return Badge(
             engine=self.options.name,
             epoch=self.epoch,
             model=self.files.name,
             role=self.options.role,
-            load=now.load,
-            free_pages=now.available_pages,
-            total_pages=now.total_pages,
             page_size=self.shape.page_size,
             max_context=self.files.config.max_context,
             compatibility=self.shape.fingerprint,
+            slots=self._slots,
+            kv_bytes_per_token=self.shape.token_bytes,
+            group=self.options.group,
         )
+
+    def _beat(self, engine: Engine, badge: Badge, news: CacheNews) -> Beat:
+        return badge.beat(engine.statistics(), news.sequence)

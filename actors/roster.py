@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from msgspec import Struct
 
-from bus.fleet import Engine, Fleet
 from bus.messages import Beat
 
 BEAT_INTERVAL_S = 0.5
@@ -50,18 +47,3 @@ class Roster(Struct, frozen=True):
 
     def models(self) -> list[str]:
         return sorted({s.beat.model for s in self.seen.values()})
-
-    def fleet(self, model: str, ours: Mapping[str, int]) -> Fleet:
-        """The engines of a model. ``ours`` counts the flows that this router has on each: beats
-        are half a second old, and what was given out since then counts too."""
-        return Fleet(
-            tuple(
-                _engine(s.beat, ours.get(name, 0))
-                for name, s in sorted(self.seen.items())
-                if s.beat.model == model
-            )
-        )
-
-
-def _engine(beat: Beat, ours: int) -> Engine:
-    return Engine(beat.engine, beat.role, max(beat.load, ours), beat.free_pages, beat.epoch)

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from bus.codec import Undecodable, decode, encode, encode_json
 from bus.interface import Bus, BusError, Message, NoResponders, PayloadTooLarge, RequestTimedOut
-from bus.messages import Accepted, Beat, Mailbox, Progress, Refused, Report
+from bus.messages import Accepted, Beat, CacheChanged, Mailbox, Progress, Refused, Report
 from bus.public import GenerateRequest, Rejected
 from bus.subjects import last
 from observability.sink import SpanSink
@@ -80,6 +80,7 @@ class RouterHost:
         """Requests last: the first one must find the fleet already known."""
         subjects, router = self.core.config.subjects, self.core.config.router
         await self.bus.subscribe(subjects.every_beat, self._on_beat)
+        await self.bus.subscribe(subjects.every_cache, self._on_cache)
         await self.bus.subscribe(subjects.event(router), self._on_report)
         await self.bus.subscribe(subjects.tokens(router), self._on_tokens)
         await self.bus.subscribe(subjects.every_cancel, self._on_cancel)
@@ -93,6 +94,9 @@ class RouterHost:
 
     async def _on_beat(self, message: Message) -> None:
         await self._feed_decoded(message, Beat)
+
+    async def _on_cache(self, message: Message) -> None:
+        await self._feed_decoded(message, CacheChanged)
 
     async def _on_tokens(self, message: Message) -> None:
         await self._feed_decoded(message, Progress)
@@ -150,6 +154,7 @@ class RouterHost:
             intake.timeout_s,
             intake.tag,
             parse_traceparent(message.headers),
+            intake.user,
         )
 
     # --- what goes out ---

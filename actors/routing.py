@@ -1,53 +1,79 @@
 """The router's core: events in, effects out. It knows no clock, no socket and no model.
 
-A flow is born by `Asked`, moves by what engines report and by what goes wrong, and is forgotten
-when its strategy says `Done`. Strategies are users' code: whatever one raises ends its own flow,
-pages released, and nothing else.
+A flow is born by `Asked`, waits until there is room, moves by what engines report and by what goes
+wrong, and is forgotten when its strategy says `Done`.
+
+```
+Asked --> gate (admission, fleet) --> player (strategy) --> effects
+              ^                          ^
+           room again         reports, losses, cancels, time
+```
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from collections.abc import Mapping
 
 from msgspec import Struct
 
-from bus.codec import encode, encode_json
-from bus.fleet import NoEngine
 from bus.messages import (
     Answer,
-    AnyCommand,
     Beat,
+    CacheChanged,
     Cancelled,
     EngineLost,
-    Event,
-    Finished,
-    FinishReason,
-    Mailbox,
     Order,
     Progress,
     Refused,
     Release,
     Report,
-    Request,
     Started,
-    Submitted,
     TimedOut,
-    Usage,
 )
-from bus.public import Done as Ended
-from bus.public import Rejected, Reply, Welcome
+from bus.prefixes import unpack
+from bus.public import Rejected
 from bus.subjects import Subjects
-from observability import names
+from bus.tokens import Tokens
 from observability.flow import FlowTrace
-from observability.spans import Attribute, SpanContext, traceparent
-from orchestrations.machine import Done, Outcome, State, Strategy
+from observability.spans import traceparent
+from orchestrations.machine import Done, Strategy
 
-from .effects import Effect, Publish, Record, Send
+from .admission import AdmissionConfig, AdmissionStatistics, Waiter
+from .cache_index import CacheIndex
+from .catalog import Catalog
+from .claims import num_tokens
+from .effects import Effect, Publish, Send
 from .flow import Flow, verb_of
+from .gate import Gate
+from .inputs import (
+    Activated,
+    Asked,
+    Loaded,
+    RouterInput,
+    Ticked,
+    Undelivered,
+    Withdrawn,
+)
+from .last_words import request_attributes, say
+from .playing import Player, Table
+from .prefix_index import BothIndexes, SentIndex
 from .roster import Roster
+from .standing import Standing
+
+__all__ = [
+    "Activated",
+    "Asked",
+    "Loaded",
+    "RouterConfig",
+    "RouterCore",
+    "RouterInput",
+    "RouterStatistics",
+    "Ticked",
+    "Undelivered",
+    "Withdrawn",
+]
 
 logger = logging.getLogger("microserve.router")
 
@@ -59,46 +85,13 @@ class RouterConfig(Struct, frozen=True):
     """The orchestration of requests that name none."""
     stall_s: float = 120.0
     """A flow that nothing happens to for so long has timed out."""
-
-
-# --- what the core hears ------------------------------------------------------------------------
-
-
-class Asked(Struct, frozen=True):
-    """A user's request, admitted. ``flow`` is a new random id of 32 hexadecimal digits."""
-
-    flow: str
-    model: str
-    request: Request
-    orchestration: str | None = None
-    timeout_s: float | None = None
-    tag: str = ""
-    parent: SpanContext | None = None
-
-
-class Undelivered(Struct, frozen=True):
-    """An order did not reach its engine (``refusal`` None), or was turned down at the door."""
-
-    order: Order
-    refusal: Refused | None = None
-
-
-class Withdrawn(Struct, frozen=True):
-    """The user does not want the answer any more."""
-
-    flow: str
-
-
-class Ticked(Struct, frozen=True):
-    """Time has passed."""
-
-
-RouterInput: TypeAlias = Asked | Report | Progress | Beat | Undelivered | Withdrawn | Ticked
+    max_waiting: int = 1024
+    """Flows of one model that wait for room."""
 
 
 class RouterStatistics(Struct, frozen=True):
     flows: int
-    """In flight now."""
+    """In flight now, those that wait for room included."""
     engines: int
     outcomes: dict[str, int]
     """Ended flows by outcome."""
@@ -106,41 +99,42 @@ class RouterStatistics(Struct, frozen=True):
     """Answers that nobody waited for: duplicates, or of flows that had ended."""
     refusals: dict[str, int]
     """`Refused` answers by reason."""
-
-
-# --- the core -----------------------------------------------------------------------------------
-
-_REASONS: Mapping[Outcome, FinishReason] = {"cancelled": "cancelled"}
+    waiting: dict[str, int]
+    """Flows that wait for room, by model."""
 
 
 class RouterCore:
     def __init__(self, config: RouterConfig, strategies: Mapping[str, Strategy]) -> None:
         self.config = config
-        self.strategies = strategies
         self.flows: dict[str, Flow] = {}
-        self.roster = Roster()
-        self._outcomes: Counter[str] = Counter()
+        self.catalog = Catalog(strategies, config.default)
+        self.standing = Standing()
+        self._told, sent, self._outcomes = CacheIndex(), SentIndex(), Counter[str]()
+        self._prefixes = BothIndexes(self._told, sent)
+        self._table = Table(
+            config.router,
+            self.catalog,
+            sent,
+            self.standing,
+            self.flows,
+            Roster(),
+            self._outcomes,
+            [],
+        )
+        self._player = Player(self._table)
+        admission = AdmissionConfig(config.max_waiting)
+        self._gate = Gate(admission, self._table, self._player, self._prefixes)
         self._refusals: Counter[str] = Counter()
         self._late = 0
 
+    @property
+    def roster(self) -> Roster:
+        """The engines that are alive."""
+        return self._table.roster
+
     def handle(self, event: RouterInput, now: float) -> list[Effect]:
         """Everything that has to be done because of this event, in order."""
-        match event:
-            case Report():
-                return self._answered(event, now)
-            case Asked():
-                return self._asked(event, now)
-            case Beat():
-                return self._beat(event, now)
-            case Undelivered():
-                return self._undelivered(event, now)
-            case Withdrawn(id):
-                flow = self.flows.get(id)
-                return self._play(flow, Cancelled(), now) if flow else []
-            case Ticked():
-                return self._ticked(now)
-            case _:
-                return self._streamed(event, now)
+        return self._happened(event, now) + self._gate.pump(now)
 
     def statistics(self) -> RouterStatistics:
         return RouterStatistics(
@@ -149,34 +143,80 @@ class RouterCore:
             dict(self._outcomes),
             self._late,
             dict(self._refusals),
+            dict(self._gate.waiting()),
         )
+
+    def admission(self, now: float) -> dict[str, AdmissionStatistics]:
+        """How it stands with those who wait, by model."""
+        return self._gate.statistics(now)
+
+    def check_integrity(self) -> None:
+        """
+        Raises:
+            AssertionError: what engines are counted to have of ours is not what flows have.
+        """
+        self.standing.check({flow.id: flow.claims for flow in self.flows.values()})
 
     # --- events ---
 
+    def _happened(self, event: RouterInput, now: float) -> list[Effect]:
+        match event:
+            case Report():
+                return self._answered(event, now)
+            case Asked():
+                return self._asked(event, now)
+            case Beat():
+                return self._beat(event, now)
+            case CacheChanged():
+                return self._cache_changed(event, now)
+            case Undelivered():
+                return self._undelivered(event, now)
+            case Withdrawn(id):
+                flow = self.flows.get(id)
+                return self._cancelled(flow, now) if flow else []
+            case Ticked():
+                return self._ticked(now)
+            case Loaded(ref, strategy):
+                self.catalog.load(ref, strategy)
+                return []
+            case Activated(slot, activation):
+                self.catalog.activate(slot, activation)
+                return []
+            case _:
+                return self._streamed(event, now)
+
     def _asked(self, asked: Asked, now: float) -> list[Effect]:
-        name = asked.orchestration or self.config.default
-        trace = FlowTrace(asked.flow, asked.parent, now, _request_attributes(asked, name))
-        deadline = now + asked.timeout_s if asked.timeout_s else float("inf")
+        serving = self.catalog.serving(asked.orchestration, asked.flow)
+        if serving is None:
+            known = ", ".join(self.catalog.names())
+            message = f"no orchestration {asked.orchestration!r}; known are {known}"
+            rejected = Rejected("unknown_orchestration", message, asked.tag)
+            return [say(asked.request.reply, rejected)]
         flow = Flow(
             asked.flow,
             asked.model,
-            name,
-            self.strategies[name],
+            asked.orchestration,
+            serving,
             asked.request,
-            trace,
+            self._waiter(asked, now),
+            FlowTrace(asked.flow, asked.parent, now, request_attributes(asked, serving.ref)),
             began_s=now,
             active_s=now,
-            deadline_s=deadline,
+            deadline_s=now + asked.timeout_s if asked.timeout_s else float("inf"),
         )
-        fleet = self.roster.fleet(asked.model, self._ours())
         self.flows[flow.id] = flow
-        moved = self._play(flow, Submitted(asked.request, fleet), now)
-        if flow.done and not flow.touched:
-            rejected = Rejected(flow.fault, flow.done.message, asked.tag)
-            records = [e for e in moved if isinstance(e, Record)]
-            return [self._say(asked.request.reply, rejected), *records]
-        welcome = Welcome(flow.id, len(asked.request.prompt), asked.tag)
-        return [self._say(asked.request.reply, welcome), *moved]
+        return self._gate.arrive(flow, asked.tag, now)
+
+    def _waiter(self, asked: Asked, now: float) -> Waiter:
+        per_s = self.standing.fastest_prefill_per_s(asked.model)
+        return Waiter(
+            asked.flow,
+            asked.user,
+            asked.request.priority,
+            now + asked.timeout_s if asked.timeout_s else float("inf"),
+            num_tokens(asked.request),
+            len(asked.request.prompt) / per_s if per_s else 0.0,
+        )
 
     def _answered(self, report: Report, now: float) -> list[Effect]:
         flow = self.flows.get(report.flow)
@@ -189,8 +229,10 @@ class RouterCore:
             return []
         if isinstance(answer, Refused):
             self._refusals[answer.reason] += 1
+            if answer.reason == "busy":
+                self.standing.is_full(report.engine)
         self._trace_answer(flow, report.engine, answer, now)
-        return self._play(flow, answer, now)
+        return self._player.play(flow, answer, now)
 
     def _streamed(self, progress: Progress, now: float) -> list[Effect]:
         """Our own copy of what users read. An offset that was seen already adds nothing."""
@@ -199,9 +241,48 @@ class RouterCore:
                 flow.heard(more, now)
         return []
 
+    def _cancelled(self, flow: Flow, now: float) -> list[Effect]:
+        if flow.is_waiting:
+            return self._gate.leave(flow, Done("cancelled"), now)
+        return self._player.play(flow, Cancelled(), now)
+
+    def _ticked(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for engine in self.roster.silent(now):
+            logger.warning("engine %s is silent: taken for lost", engine)
+            effects += self._engine_lost(engine, now)
+        effects += self._gate.overdue(now)
+        for flow in [f for f in self.flows.values() if not f.is_waiting]:
+            if now > flow.deadline_s or now - flow.active_s > self.config.stall_s:
+                effects += self._player.play(flow, TimedOut(), now)
+        return effects
+
+    # --- engines ---
+
     def _beat(self, beat: Beat, now: float) -> list[Effect]:
-        self.roster, ended = self.roster.heard(beat, now)
-        return self._engine_lost(beat.engine, now) if ended else []
+        known = self.roster.epoch(beat.engine)
+        if beat.epoch < known:
+            return []
+        effects: list[Effect] = []
+        if known and (beat.leaving or beat.epoch > known):
+            effects = self._engine_lost(beat.engine, now)
+        if beat.leaving:
+            return effects
+        self._table.roster, _ = self.roster.heard(beat, now)
+        self.standing.heard(beat)
+        return effects + self._ask_for_snapshot(beat.engine, self._told.heard(beat, now))
+
+    def _cache_changed(self, change: CacheChanged, now: float) -> list[Effect]:
+        try:
+            wanted = self._told.changed(change, now)
+        except ValueError as error:
+            logger.warning("%s tells of a cache that cannot be: %s", change.engine, error)
+            return []
+        self._table.sent.evicted(change.engine, unpack(change.evicted))
+        return self._ask_for_snapshot(change.engine, wanted)
+
+    def _ask_for_snapshot(self, engine: str, wanted: bool) -> list[Effect]:
+        return [Publish(self.config.subjects.cache_snapshot(engine), b"")] if wanted else []
 
     def _undelivered(self, event: Undelivered, now: float) -> list[Effect]:
         command = event.order.command
@@ -209,28 +290,21 @@ class RouterCore:
             order, refusal = event.order, event.refusal
             report = Report(order.flow, order.attempt, command.engine, order.epoch, refusal)
             return self._answered(report, now)
-        self.roster = self.roster.without(command.engine)
         return self._engine_lost(command.engine, now)
 
-    def _ticked(self, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for engine in self.roster.silent(now):
-            logger.warning("engine %s is silent: taken for lost", engine)
-            self.roster = self.roster.without(engine)
-            effects += self._engine_lost(engine, now)
-        for flow in list(self.flows.values()):
-            if now > flow.deadline_s or now - flow.active_s > self.config.stall_s:
-                effects += self._play(flow, TimedOut(), now)
-        return effects
-
     def _engine_lost(self, engine: str, now: float) -> list[Effect]:
+        self._table.roster = self.roster.without(engine)
+        self.standing.lost(engine)
+        self._prefixes.forget(engine)
         effects: list[Effect] = []
-        for flow in [f for f in self.flows.values() if engine in f.touched]:
+        concerned = [f for f in self.flows.values() if engine in f.touched or engine in f.claims]
+        for flow in concerned:
+            if engine in flow.touched:
+                effects.append(self._farewell(flow, engine))
             for verb in flow.forget_engine(engine):
                 flow.trace.answered(verb, engine, flow.attempt, now, error=f"{engine} was lost")
-            effects.append(self._farewell(flow, engine))
-            fleet = self.roster.fleet(flow.model, self._ours())
-            effects += self._play(flow, EngineLost(engine, fleet), now)
+            lost = EngineLost(engine, self._gate.fleet(flow), Tokens(flow.tokens))
+            effects += self._player.play(flow, lost, now)
         return effects
 
     def _farewell(self, flow: Flow, engine: str) -> Send:
@@ -239,93 +313,8 @@ class RouterCore:
         order = Order(flow.id, flow.attempt, self.config.router, Release(engine))
         return Send(order, traceparent(flow.trace.context))
 
-    # --- transitions ---
-
-    def _play(self, flow: Flow, event: Event, now: float) -> list[Effect]:
-        """One transition of one flow: the only place where a state changes."""
-        before = flow.state
-        flow.state, commands = self._step(flow, event)
-        flow.active_s = now
-        flow.trace.moved(_name(before), _name(event), _name(flow.state), now)
-        effects: list[Effect] = [self._order(flow, command, now) for command in commands]
-        if isinstance(flow.state, Done):
-            effects += self._end(flow, flow.state, event, now)
-        return effects
-
-    def _step(self, flow: Flow, event: Event) -> tuple[State, Iterable[AnyCommand]]:
-        try:
-            return flow.strategy(flow.state, event)
-        except NoEngine as error:
-            flow.fault = "no_engine"
-            return Done("refused", str(error)), flow.releases()
-        except Exception as error:  # a user's file: its faults are its own flow's, not ours
-            logger.exception("orchestration %s failed", flow.orchestration)
-            message = f"orchestration {flow.orchestration} failed: {error!r}"
-            return Done("refused", message), flow.releases()
-
-    def _order(self, flow: Flow, command: AnyCommand, now: float) -> Send:
-        order = flow.order(command, self.config.router, self.roster.epoch(command.engine))
-        context = flow.trace.ordered(_name(command), command.engine, flow.attempt, now)
-        return Send(order, traceparent(context))
-
-    def _end(self, flow: Flow, done: Done, event: Event, now: float) -> list[Effect]:
-        del self.flows[flow.id]
-        self._outcomes[done.outcome] += 1
-        error = None if done.outcome in ("finished", "cancelled") else done.message
-        flow.trace.ended(done.outcome, now, _end_attributes(flow, event), error)
-        record = Record(tuple(flow.trace.drain()))
-        if done.outcome in ("finished", "superseded"):
-            return [record]
-        return [self._say(flow.request.reply, _last_word(flow, done)), record]
-
-    # --- small things ---
-
     def _trace_answer(self, flow: Flow, engine: str, answer: Answer, now: float) -> None:
         if isinstance(answer, Started):
             return
         error = f"{answer.reason}: {answer.message}" if isinstance(answer, Refused) else None
         flow.trace.answered(verb_of(answer), engine, flow.attempt, now, error=error)
-
-    def _ours(self) -> Counter[str]:
-        return Counter(engine for flow in self.flows.values() for _, engine in flow.owed)
-
-    def _say(self, reply: Mailbox, message: Reply) -> Publish:
-        payload = encode_json(message) if reply.encoding == "json" else encode((message,))
-        return Publish(reply.subject, payload)
-
-
-def _last_word(flow: Flow, done: Done) -> Ended:
-    """What the user hears from the router where no engine has said the last word."""
-    reason = _REASONS.get(done.outcome, "error")
-    usage = Usage(prompt_tokens=len(flow.request.prompt), completion_tokens=len(flow.tokens))
-    return Ended(flow.id, len(flow.tokens), reason, usage, done.message)
-
-
-def _name(value: object) -> str:
-    return type(value).__name__
-
-
-def _request_attributes(asked: Asked, orchestration: str) -> dict[str, Attribute]:
-    sampling = asked.request.sampling
-    return {
-        "gen_ai.operation.name": "text_completion",
-        "gen_ai.provider.name": "microserve",
-        "gen_ai.request.model": asked.model,
-        "gen_ai.request.max_tokens": sampling.max_tokens,
-        "gen_ai.request.temperature": sampling.temperature,
-        "gen_ai.request.seed": sampling.seed,
-        "gen_ai.usage.input_tokens": len(asked.request.prompt),
-        "microserve.flow": asked.flow,
-        "microserve.orchestration": orchestration,
-    }
-
-
-def _end_attributes(flow: Flow, event: Event) -> dict[str, Attribute]:
-    attributes: dict[str, Attribute] = {"gen_ai.usage.output_tokens": len(flow.tokens)}
-    if isinstance(event, Finished):
-        attributes["gen_ai.usage.output_tokens"] = event.usage.completion_tokens
-        attributes["gen_ai.response.finish_reasons"] = (event.reason,)
-        attributes["microserve.cached_tokens"] = event.usage.cached_tokens
-    if flow.first_token_s is not None:
-        attributes[names.TTFT_S] = flow.first_token_s - flow.began_s
-    return attributes

@@ -70,6 +70,8 @@ class GenerateRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """Cancel the request when it is not finished after so long."""
     priority: int = 0
     """The larger goes first where requests wait, and its pages are taken last."""
+    user: str = ""
+    """Who asks, for taking turns where requests wait; empty is everybody who does not say."""
     group: str = ""
     """What it belongs to, such as a topic or a tenant, for strategies that place by it."""
     engine: str = ""

@@ -66,6 +66,18 @@ class Subjects(Struct, frozen=True):
     def every_beat(self) -> str:
         return f"{self.namespace}.beat.*"
 
+    def cache(self, engine: str) -> str:
+        """Where an engine tells what its prefix cache has."""
+        return f"{self.namespace}.cache.{token('engine', engine)}"
+
+    @property
+    def every_cache(self) -> str:
+        return f"{self.namespace}.cache.*"
+
+    def cache_snapshot(self, engine: str) -> str:
+        """Where it is asked to tell everything again."""
+        return f"{self.cache(engine)}.snapshot"
+
     def cancel(self, flow: str) -> str:
         return f"{self.namespace}.flow.{token('flow', flow)}.cancel"
 

@@ -77,3 +77,8 @@ class PoolShape(Struct, frozen=True):
     @property
     def num_bytes(self) -> int:
         return self.num_layers * self.num_pages * self.page_bytes
+
+    @property
+    def token_bytes(self) -> int:
+        """Of one token in all layers."""
+        return self.num_layers * self.page_bytes // self.page_size

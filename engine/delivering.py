@@ -45,6 +45,7 @@ class Delivering:
             sending.finish()
 
     def delivered(self, flow: Flow, event: Delivered, now: float) -> list[Outcome]:
+        self._parts.counters.rates.sent(event.num_bytes, event.write_s)
         sending = self._ended(flow)
         if sending is None or sending.aborted:
             return []

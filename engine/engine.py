@@ -27,6 +27,7 @@ from .constraint import Compiled, Compiler
 from .delivering import Delivering
 from .flows import Flow, Flows
 from .generating import Generating
+from .journal import CacheChanges
 from .news import News
 from .outcomes import Outcome, Told
 from .pages import Pages
@@ -83,6 +84,14 @@ class Engine:
 
     def statistics(self) -> EngineStatistics:
         return survey(self._parts)
+
+    def take_cache_changes(self) -> CacheChanges:
+        """What came into the prefix cache and what left it since the last call."""
+        return self._parts.pages.take_cache_changes()
+
+    def cached_hashes(self) -> tuple[int, ...]:
+        """The hashes of all pages in the prefix cache."""
+        return self._parts.pages.cached_hashes()
 
     def check_integrity(self) -> None:
         """Every page is accounted for exactly once. Linear in pool and flows: for tests and idle

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from .free_pages import FreePages
+from .journal import CacheChanges
 from .prefix_cache import Node, PrefixCache
 from .runner import Ids
 
@@ -122,6 +123,14 @@ class Pages:
         if node.page != page:
             self.hold(node.page)
         return node
+
+    def take_cache_changes(self) -> CacheChanges:
+        """What was published and evicted since the last call."""
+        return self._cache.journal.take()
+
+    def cached_hashes(self) -> tuple[int, ...]:
+        """Every page that can be found, in use or not, by its hash."""
+        return tuple(node.hash for node in self._cache.nodes())
 
     def is_private(self, page: int) -> bool:
         """Nobody else reads it and nobody can find it: it may be written."""

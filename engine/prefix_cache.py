@@ -13,18 +13,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bus.prefixes import ROOT, page_hash
+
+from .journal import Journal
 from .runner import Ids
 
 ID_BYTES = 4
 
 
 class Node:
-    """One cached page: ``key`` is the packed tokens in it, ``parent`` what must come before."""
+    """One cached page: ``key`` is the packed tokens in it, ``parent`` what must come before.
 
-    __slots__ = ("children", "key", "page", "parent")
+    ``hash`` is what others know it by.
+    """
+
+    __slots__ = ("children", "hash", "key", "page", "parent")
 
     def __init__(self, parent: Node | None, key: bytes, page: int) -> None:
         self.parent, self.key, self.page = parent, key, page
+        self.hash: int = page_hash(parent.hash, key) if parent else ROOT
         self.children: dict[bytes, Node] = {}
 
 
@@ -33,6 +40,7 @@ class PrefixCache:
         self._page_size = page_size
         self._root = Node(None, b"", -1)
         self._by_page: dict[int, Node] = {}
+        self.journal = Journal()
 
     def __len__(self) -> int:
         return len(self._by_page)
@@ -72,6 +80,7 @@ class PrefixCache:
         if found is not None:
             return found
         node = above.children[key] = self._by_page[page] = Node(above, key, page)
+        self.journal.stored(node.hash)
         return node
 
     def remove(self, page: int) -> None:
@@ -80,6 +89,7 @@ class PrefixCache:
         assert not node.children, f"page {page} is evicted before what comes after it"
         assert node.parent is not None
         del node.parent.children[node.key]
+        self.journal.evicted(node.hash)
 
     def parent_page(self, node: Node) -> int | None:
         """The page before this one; None at the start of a prompt."""

@@ -71,6 +71,12 @@ class Scheduler:
         return len(self._running)
 
     @property
+    def num_pending_tokens(self) -> int:
+        """Of prompts that are waited for, by those that run and those that do not yet."""
+        prompts = (s for s in (*self._waiting, *self._running) if not s.decoding)
+        return sum(sequence.context.num_pending for sequence in prompts)
+
+    @property
     def has_work(self) -> bool:
         """`plan` may return something. After it returned nothing: not before the next `wake`."""
         return not self._stalled and bool(self._waiting or self._running)

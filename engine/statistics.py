@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from .rates import Rates
+
 
 class EngineStatistics(Struct, frozen=True):
     """Numbers of now first, then counts since the engine was made. Every page is in exactly one of
@@ -46,6 +48,12 @@ class EngineStatistics(Struct, frozen=True):
     finished: int
     refused: int
     failed_steps: int
+    waiting_tokens: int
+    """Of prompts, to be computed yet."""
+    prefill_tokens_per_s: float
+    """Rates are of the last seconds of work; 0 where there was none yet."""
+    decode_step_s: float
+    transfer_bytes_per_s: float
 
     @property
     def load(self) -> int:
@@ -74,3 +82,4 @@ class Counters:
         self.finished = 0
         self.refused = 0
         self.failed_steps = 0
+        self.rates = Rates()

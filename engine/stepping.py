@@ -126,11 +126,11 @@ class Stepping:
         counters.steps += 1
         counters.step_s += took_s
         self._parts.scheduler.learn(work, took_s)
-        for piece in work:
-            if piece.sequence.decoding:
-                counters.decode_tokens += piece.num_tokens
-            else:
-                counters.prefill_tokens += piece.num_tokens
+        decoded = sum(piece.num_tokens for piece in work if piece.sequence.decoding)
+        prefilled = sum(piece.num_tokens for piece in work) - decoded
+        counters.decode_tokens += decoded
+        counters.prefill_tokens += prefilled
+        counters.rates.stepped(prefilled, decoded, took_s)
 
 
 def _note_prefill(piece: Work, begin_s: float, end_s: float) -> None:

@@ -39,6 +39,10 @@ def survey(parts: Parts) -> EngineStatistics:
         finished=counters.finished,
         refused=counters.refused,
         failed_steps=counters.failed_steps,
+        waiting_tokens=parts.scheduler.num_pending_tokens,
+        prefill_tokens_per_s=counters.rates.prefill_tokens_per_s,
+        decode_step_s=counters.rates.decode_step_s,
+        transfer_bytes_per_s=counters.rates.transfer_bytes_per_s,
     )
 
 

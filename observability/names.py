@@ -18,6 +18,7 @@ ROUTER_SERVICE: Final = "microserve-router"
 
 FLOW: Final = "microserve.flow"
 ORCHESTRATION: Final = "microserve.orchestration"
+VERSION: Final = "microserve.orchestration.version"
 OUTCOME: Final = "microserve.outcome"
 STATE: Final = "microserve.state"
 ENGINE: Final = "microserve.engine"

@@ -102,6 +102,10 @@ def test_the_priority_goes_with_the_request() -> None:
     assert take(GenerateRequest(prompt="x", priority=-3)).request.priority == -3
 
 
+def test_the_user_goes_with_the_request() -> None:
+    assert take(GenerateRequest(prompt="x", user="ann@example.org")).user == "ann@example.org"
+
+
 def test_group_and_engine_go_with_the_request() -> None:
     request = take(GenerateRequest(prompt="x", group="law", engine="d0")).request
 
@@ -162,6 +166,7 @@ def test_one_stop_string_may_be_given_without_a_list(
         (GenerateRequest(prompt="x", logprobs=21), "bad_request", "logprobs is 21"),
         (GenerateRequest(prompt="x", timeout_s=0.0), "bad_request", "timeout_s"),
         (GenerateRequest(prompt="x", priority=101), "bad_request", "priority is 101"),
+        (GenerateRequest(prompt="x", user="u" * 257), "bad_request", "257 characters"),
         (GenerateRequest(prompt="x", group="a.b"), "bad_request", "group 'a.b'"),
         (GenerateRequest(prompt="x", engine="*"), "bad_request", "engine '*'"),
         (GenerateRequest(prompt="x", stop=""), "bad_request", "stop string is empty"),

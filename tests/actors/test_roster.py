@@ -7,8 +7,10 @@ from bus.fleet import Role
 from bus.messages import Beat
 
 
-def beat(engine: str, epoch: int = 1, load: int = 0, role: Role = "both", **more: bool) -> Beat:
-    return Beat(engine, epoch, "m", role, load, 10, 10, 16, 1024, "same", **more)
+def beat(
+    engine: str, epoch: int = 1, load: int = 0, role: Role = "both", leaving: bool = False
+) -> Beat:
+    return Beat(engine, epoch, "m", role, load, 10, 10, 16, 1024, "same", leaving)
 
 
 def test_an_engine_is_known_from_its_first_beat() -> None:
@@ -16,8 +18,6 @@ def test_an_engine_is_known_from_its_first_beat() -> None:
 
     assert not ended
     assert roster.epoch("e0") == 7
-    assert [e.name for e in roster.fleet("m", {}).engines] == ["e0"]
-    assert roster.fleet("another", {}).engines == ()
     assert roster.models() == ["m"]
 
 
@@ -53,11 +53,3 @@ def test_silence_is_noticed_after_three_beats() -> None:
 
     assert roster.silent(10.0 + LOST_AFTER_S) == []
     assert roster.silent(10.1 + LOST_AFTER_S) == ["e0"]
-
-
-def test_what_was_given_out_since_the_last_beat_counts_as_load() -> None:
-    roster, _ = Roster().heard(beat("e0", load=1), 1.0)
-
-    fleet = roster.fleet("m", {"e0": 5})
-
-    assert fleet.engines[0].load == 5

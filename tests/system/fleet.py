@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+from actors.badge import Badge
+from actors.cachenews import CacheNews
 from actors.client import Client
 from actors.clock import monotone
 from actors.engine import EngineHost, NewsFeed
@@ -161,12 +163,24 @@ async def _member(
     engine = Engine(EngineConfig(name, 1), runner, model.detokenizer, courier, clock)
     bus = await stack.enter_async_context(MemoryBus(broker))
 
-    def beat() -> Beat:
-        now = engine.statistics()
-        pages = (now.available_pages, now.total_pages, model.card.shape.page_size)
-        return Beat(name, 1, model.card.name, role, now.load, *pages, model.card.max_context, "c")
+    core, news = HostCore(name, 1, engine, Subjects()), CacheNews(name, 1, engine, Subjects())
+    card, slots = model.card, EngineConfig(name, 1).max_running
+    badge = Badge(
+        name,
+        1,
+        card.name,
+        role,
+        card.shape.page_size,
+        card.max_context,
+        "c",
+        slots,
+        card.shape.token_bytes,
+    )
 
-    host = EngineHost(bus, HostCore(name, 1, engine, Subjects()), engine, beat, sink, clock)
+    def beat() -> Beat:
+        return badge.beat(engine.statistics(), news.sequence)
+
+    host = EngineHost(bus, core, engine, beat, sink, clock, news)
     transfers.listen(host.heard)
     task = asyncio.create_task(host.run())
     tasks.append(task)

@@ -1,0 +1,47 @@
+"""An engine's heartbeat: what it is, and what its statistics say of now."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from bus.fleet import Role
+from bus.messages import Beat
+from engine.statistics import EngineStatistics
+
+
+class Badge(Struct, frozen=True):
+    """What does not change while an engine lives."""
+
+    engine: str
+    epoch: int
+    model: str
+    role: Role
+    page_size: int
+    max_context: int
+    compatibility: str
+    slots: int
+    """Requests that it computes at once."""
+    kv_bytes_per_token: int = 0
+    group: str = ""
+
+    def beat(self, now: EngineStatistics, cache_sequence: int = 0) -> Beat:
+        return Beat(
+            engine=self.engine,
+            epoch=self.epoch,
+            model=self.model,
+            role=self.role,
+            load=now.load,
+            free_pages=now.available_pages,
+            total_pages=now.total_pages,
+            page_size=self.page_size,
+            max_context=self.max_context,
+            compatibility=self.compatibility,
+            slots=self.slots,
+            kv_bytes_per_token=self.kv_bytes_per_token,
+            group=self.group,
+            waiting_tokens=now.waiting_tokens,
+            prefill_tokens_per_s=now.prefill_tokens_per_s,
+            decode_step_s=now.decode_step_s,
+            transfer_bytes_per_s=now.transfer_bytes_per_s,
+            cache_sequence=cache_sequence,
+        )

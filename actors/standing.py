@@ -1,0 +1,182 @@
+"""The engines as strategies see them: their heartbeats, and what was given out since.
+
+Beats are half a second old. What this router has at an engine is counted exactly, flow by flow;
+what others have there is what its last beat said beyond that:
+
+```
+slots or pages  |<- ours now ->|<- of others, by the last beat ->|<---- room ---->|
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from bus.fleet import Engine, Fleet
+from bus.messages import Beat
+
+UNLIMITED: Final = 1 << 30
+
+Claims: TypeAlias = Mapping[str, int]
+"""Pages that a flow may come to need, by engine. One claim takes one slot, too."""
+
+
+class _Known(Struct):
+    """One engine."""
+
+    beat: Beat
+    flows: int = 0
+    """Ours."""
+    pages: int = 0
+    """That ours may come to need."""
+    others_load: int = 0
+    others_pages: int = 0
+    given_tokens: int = 0
+    """Of prompts that we gave it since the last beat."""
+    is_full: bool = False
+    """It said so, after its last beat."""
+
+    def update(self, beat: Beat) -> None:
+        self.beat, self.given_tokens, self.is_full = beat, 0, False
+        self.others_load = max(0, beat.load - self.flows)
+        self.others_pages = max(0, beat.total_pages - beat.free_pages - self.pages)
+
+    @property
+    def slots(self) -> int:
+        if self.is_full:
+            return 0
+        limit = self.beat.slots or UNLIMITED
+        return max(0, limit - self.flows - self.others_load)
+
+    @property
+    def free_pages(self) -> int:
+        return max(0, self.beat.total_pages - self.pages - self.others_pages)
+
+    def engine(self) -> Engine:
+        beat = self.beat
+        return Engine(
+            name=beat.engine,
+            role=beat.role,
+            load=self.flows + self.others_load,
+            free_pages=self.free_pages,
+            epoch=beat.epoch,
+            waiting_tokens=beat.waiting_tokens + self.given_tokens,
+            prefill_tokens_per_s=beat.prefill_tokens_per_s,
+            decode_step_s=beat.decode_step_s,
+            transfer_bytes_per_s=beat.transfer_bytes_per_s,
+            kv_bytes_per_token=beat.kv_bytes_per_token,
+            credits=self.slots,
+            group=beat.group,
+        )
+
+
+class Standing:
+    """Pure. Brought up to date one engine at a time, so that a fleet costs little to ask for."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Known] = {}
+        self._fleets: dict[str, dict[str, Engine]] = {}
+        """By model, then by name, in the order of names."""
+        self._claims: dict[str, Claims] = {}
+
+    # --- what happened --------------------------------------------------------------------------
+
+    def heard(self, beat: Beat) -> None:
+        known = self._known.get(beat.engine)
+        if known is not None and known.beat.model == beat.model:
+            known.update(beat)
+            self._refresh(beat.engine)
+            return
+        self.lost(beat.engine)
+        held = [claims[beat.engine] for claims in self._claims.values() if beat.engine in claims]
+        known = self._known[beat.engine] = _Known(beat, len(held), sum(held))
+        known.update(beat)
+        engines = self._fleets.get(beat.model, {})
+        engines[beat.engine] = known.engine()
+        self._fleets[beat.model] = dict(sorted(engines.items()))
+
+    def lost(self, engine: str) -> None:
+        known = self._known.pop(engine, None)
+        if known is not None:
+            del self._fleets[known.beat.model][engine]
+
+    def claim(self, flow: str, claims: Claims) -> None:
+        """What the flow has from now on; nothing where it has ended."""
+        before = self._claims.pop(flow, {})
+        if claims:
+            self._claims[flow] = claims
+        if claims == before:
+            return
+        for engine in {**before, **claims}:
+            known = self._known.get(engine)
+            if known is not None:
+                known.flows += (engine in claims) - (engine in before)
+                known.pages += claims.get(engine, 0) - before.get(engine, 0)
+                self._refresh(engine)
+
+    def gave(self, engine: str, num_tokens: int) -> None:
+        """It was ordered to compute so many tokens of a prompt."""
+        if engine in self._known:
+            self._known[engine].given_tokens += num_tokens
+            self._refresh(engine)
+
+    def is_full(self, engine: str) -> None:
+        """It refused for want of room: it has none until it says otherwise."""
+        if engine in self._known:
+            self._known[engine].is_full = True
+            self._refresh(engine)
+
+    # --- what there is --------------------------------------------------------------------------
+
+    def pages(self, engine: str, num_tokens: int) -> int:
+        """Pages of so many tokens at this engine, of which none can use more than there are."""
+        known = self._known.get(engine)
+        if known is None:
+            return 0
+        return min(-(-num_tokens // known.beat.page_size), known.beat.total_pages)
+
+    def has_room(self, claims: Claims) -> bool:
+        """A new flow may have these: a slot and the pages at every engine that is alive."""
+        known = ((self._known[e], pages) for e, pages in claims.items() if e in self._known)
+        return all(k.slots > 0 and k.free_pages >= pages for k, pages in known)
+
+    def page_sizes(self, model: str) -> set[int]:
+        return {self._known[e].beat.page_size for e in self._fleets.get(model, {})}
+
+    def fastest_prefill_per_s(self, model: str) -> float:
+        """Tokens; 0 where nobody has measured it yet."""
+        rates = (e.prefill_tokens_per_s for e in self._fleets.get(model, {}).values())
+        return max(rates, default=0.0)
+
+    def fleet(self, model: str, cached: Mapping[str, int], num_tokens: int = 0) -> Fleet:
+        """The engines of a model for one flow that may come to ``num_tokens`` tokens; ``cached``
+        has its pages by engine. An engine without pages for it has no credit."""
+        engines = self._fleets.get(model, {})
+        changed: dict[str, Engine] = {}
+        for name, pages in cached.items():
+            if name in engines:
+                size = self._known[name].beat.page_size
+                changed[name] = replace(engines[name], cached=pages * size)
+        for name, engine in engines.items():
+            if engine.free_pages < self.pages(name, num_tokens):
+                changed[name] = replace(changed.get(name, engine), credits=0)
+        return Fleet(tuple({**engines, **changed}.values() if changed else engines.values()))
+
+    def check(self, claims: Mapping[str, Claims]) -> None:
+        """
+        Raises:
+            AssertionError: what is counted is not what these flows have.
+        """
+        assert self._claims == {flow: has for flow, has in claims.items() if has}
+        for name, known in self._known.items():
+            held = [has[name] for has in claims.values() if name in has]
+            assert (known.flows, known.pages) == (len(held), sum(held)), name
+            assert self._fleets[known.beat.model][name] == known.engine(), name
+
+    def _refresh(self, engine: str) -> None:
+        known = self._known[engine]
+        self._fleets[known.beat.model][engine] = known.engine()

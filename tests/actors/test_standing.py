@@ -1,0 +1,148 @@
+"""What the router says of engines: exact for its own flows, by heartbeat for everybody else's."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
+
+from actors.standing import Standing
+from bus.fleet import Engine
+from bus.messages import Beat
+
+BEAT = Beat("e0", 1, "m", "both", 0, 10, 10, 16, 1024, "same", slots=4)
+
+
+def standing(*beats: Beat) -> Standing:
+    it = Standing()
+    for beat in beats or (BEAT,):
+        it.heard(beat)
+    return it
+
+
+def engine(it: Standing, **more: int) -> Engine:
+    return it.fleet("m", {}, **more).engine("e0")
+
+
+def test_an_engine_is_what_its_beat_says() -> None:
+    beat = replace(
+        BEAT, role="prefill", load=1, waiting_tokens=7, prefill_tokens_per_s=8.0, decode_step_s=0.5,
+        transfer_bytes_per_s=9.0, kv_bytes_per_token=3, group="law",
+    )  # fmt: skip
+
+    assert standing(beat).fleet("m", {}).engines == (
+        Engine("e0", "prefill", 1, 10, 1, 0, 7, 8.0, 0.5, 9.0, 3, credits=3, group="law"),
+    )
+    assert standing(beat).fleet("another", {}).engines == ()
+
+
+def test_engines_come_in_the_order_of_their_names_each_with_its_model() -> None:
+    it = standing(replace(BEAT, engine="e2"), BEAT, replace(BEAT, engine="e1", model="n"))
+
+    assert [e.name for e in it.fleet("m", {}).engines] == ["e0", "e2"]
+    assert [e.name for e in it.fleet("n", {}).engines] == ["e1"]
+
+
+def test_what_was_given_out_since_the_last_beat_counts() -> None:
+    it = standing(replace(BEAT, load=1))
+    it.claim("f", {"e0": 3})
+    it.gave("e0", 100)
+
+    seen = engine(it)
+
+    assert (seen.load, seen.credits, seen.free_pages, seen.waiting_tokens) == (2, 2, 7, 100)
+
+
+def test_what_a_beat_already_counts_is_not_counted_twice() -> None:
+    it = standing()
+    it.claim("f", {"e0": 3})
+    it.gave("e0", 100)
+
+    it.heard(replace(BEAT, load=1, free_pages=8, waiting_tokens=60))
+
+    seen = engine(it)
+    assert (seen.load, seen.credits, seen.free_pages, seen.waiting_tokens) == (1, 3, 7, 60)
+
+
+def test_what_others_have_there_stays_when_ours_is_over() -> None:
+    it = standing()
+    it.claim("f", {"e0": 3})
+    it.heard(replace(BEAT, load=3, free_pages=5))
+
+    it.claim("f", {})
+
+    assert (engine(it).load, engine(it).credits, engine(it).free_pages) == (2, 2, 8)
+
+
+def test_an_engine_without_pages_for_the_flow_has_no_credit() -> None:
+    it = standing()
+    it.claim("f", {"e0": 6})
+
+    assert engine(it, num_tokens=64).credits == 3
+    assert engine(it, num_tokens=65).credits == 0
+    assert it.has_room({"e0": 4})
+    assert not it.has_room({"e0": 5})
+
+
+def test_no_flow_needs_more_pages_than_an_engine_has() -> None:
+    assert standing().pages("e0", 17) == 2
+    assert standing().pages("e0", 10_000) == 10
+
+
+def test_an_engine_that_said_it_is_full_has_no_credit_until_its_next_beat() -> None:
+    it = standing()
+
+    it.is_full("e0")
+    assert engine(it).credits == 0
+
+    it.heard(BEAT)
+    assert engine(it).credits == 4
+
+
+def test_cached_pages_become_tokens() -> None:
+    it = standing(BEAT, replace(BEAT, engine="e1"))
+
+    fleet = it.fleet("m", {"e1": 3, "gone": 9})
+
+    assert [e.cached for e in fleet.engines] == [0, 48]
+
+
+def test_an_engine_that_says_no_slots_has_no_end_of_them() -> None:
+    assert engine(standing(replace(BEAT, slots=0))).credits > 1000
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Beats, claims and losses in any order: counts stay those of the flows there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.it = Standing()
+        self.claims: dict[str, dict[str, int]] = {}
+
+    @rule(name=st.sampled_from("abc"), load=st.integers(0, 6), free=st.integers(0, 10),
+          model=st.sampled_from("mn"))  # fmt: skip
+    def beat(self, name: str, load: int, free: int, model: str) -> None:
+        self.it.heard(replace(BEAT, engine=name, load=load, free_pages=free, model=model))
+
+    @rule(name=st.sampled_from("abc"))
+    def lost(self, name: str) -> None:
+        self.it.lost(name)
+
+    @rule(flow=st.sampled_from("fgh"),
+          claims=st.dictionaries(st.sampled_from("abcd"), st.integers(0, 5)))  # fmt: skip
+    def claim(self, flow: str, claims: dict[str, int]) -> None:
+        self.claims[flow] = claims
+        self.it.claim(flow, claims)
+
+    @rule(name=st.sampled_from("abc"))
+    def full(self, name: str) -> None:
+        self.it.is_full(name)
+
+    @invariant()
+    def counts_are_right(self) -> None:
+        self.it.check(self.claims)
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=30)

@@ -1,0 +1,72 @@
+"""Rates are those of what was done lately, not of all times and not of one moment."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.rates import Rate, Rates
+
+
+def test_nothing_measured_is_nothing_known() -> None:
+    rates = Rates()
+
+    assert (rates.prefill_tokens_per_s, rates.decode_step_s, rates.transfer_bytes_per_s) == (0,) * 3
+
+
+@given(st.floats(1e-3, 1e6), st.lists(st.floats(1e-4, 100), min_size=1, max_size=50))
+def test_a_steady_rate_is_measured_exactly_whatever_the_samples(
+    per_s: float, durations: list[float]
+) -> None:
+    rate = Rate()
+    for seconds in durations:
+        rate.add(per_s * seconds, seconds)
+
+    assert rate.per_s == pytest.approx(per_s)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(1e-4, 10)), min_size=1))
+def test_a_rate_is_never_outside_of_its_samples(samples: list[tuple[float, float]]) -> None:
+    rate = Rate()
+    for amount, seconds in samples:
+        rate.add(amount, seconds)
+
+    rates = [amount / seconds for amount, seconds in samples]
+    assert min(rates) * 0.999 <= rate.per_s <= max(rates) * 1.001
+
+
+def test_what_was_long_ago_is_forgotten() -> None:
+    rate = Rate(memory_s=1.0)
+    rate.add(1000, 5.0)
+    for _ in range(100):
+        rate.add(1, 0.1)
+
+    assert rate.per_s == pytest.approx(10, rel=0.01)
+
+
+def test_a_moment_changes_little() -> None:
+    rate = Rate(memory_s=10.0)
+    rate.add(1000, 10.0)
+
+    rate.add(0, 0.01)
+
+    assert rate.per_s == pytest.approx(100, rel=0.01)
+
+
+def test_a_transfer_that_took_no_time_says_nothing() -> None:
+    rates = Rates()
+
+    rates.sent(1000, 0.0)
+
+    assert rates.transfer_bytes_per_s == 0
+
+
+def test_of_a_mixed_step_the_prompts_get_what_answers_alone_would_not_have_taken() -> None:
+    rates = Rates()
+    rates.stepped(0, 4, 0.010)
+
+    rates.stepped(100, 4, 0.110)
+
+    assert rates.decode_step_s == pytest.approx(0.010)
+    assert rates.prefill_tokens_per_s == pytest.approx(1000)
