@@ -297,8 +297,8 @@ class RouterCore:
 def _last_word(flow: Flow, done: Done) -> Ended:
     """What the user hears from the router where no engine has said the last word."""
     reason = _REASONS.get(done.outcome, "error")
-    usage = Usage(prompt_tokens=len(flow.request.prompt), completion_tokens=len(flow.tokens))
-    return Ended(flow.id, len(flow.tokens), reason, usage, done.message)
+    usage = Usage(prompt_tokens=len(flow.request.prompt), completion_tokens=flow.num_tokens)
+    return Ended(flow.id, flow.num_tokens, reason, usage, done.message)
 
 
 def _name(value: object) -> str:
@@ -321,7 +321,7 @@ def _request_attributes(asked: Asked, orchestration: str) -> dict[str, Attribute
 
 
 def _end_attributes(flow: Flow, event: Event) -> dict[str, Attribute]:
-    attributes: dict[str, Attribute] = {"gen_ai.usage.output_tokens": len(flow.tokens)}
+    attributes: dict[str, Attribute] = {"gen_ai.usage.output_tokens": flow.num_tokens}
     if isinstance(event, Finished):
         attributes["gen_ai.usage.output_tokens"] = event.usage.completion_tokens
         attributes["gen_ai.response.finish_reasons"] = (event.reason,)
