@@ -25,7 +25,7 @@ from bus.messages import (
     Sent,
     Started,
 )
-from bus.public import Delta, Done, Echo
+from bus.public import Delta, Spoken
 from bus.subjects import Subjects
 from engine.news import News
 from engine.outcomes import Outcome, Output, Phase, Told
@@ -134,7 +134,7 @@ class HostCore:
     def _letters(self, outputs: list[Output]) -> list[Publish]:
         """Users' mail; what the routers follow is noted for later."""
         mail: list[Publish] = []
-        boxes: dict[str, list[Delta | Done | Echo]] = defaultdict(list)
+        boxes: dict[str, list[Spoken]] = defaultdict(list)
         for output in outputs:
             message, reply = output.message, output.reply
             if reply.encoding == "json":  # read by people: one object per message

@@ -135,6 +135,7 @@ def _sampling(asked: GenerateRequest, seed: int) -> Sampling:
         stop=(asked.stop,) if isinstance(asked.stop, str) else asked.stop,
         stop_tokens=asked.stop_tokens,
         logprobs=asked.logprobs,
+        n=asked.n,
         min_tokens=asked.min_tokens,
         ignore_eos=asked.ignore_eos,
         logit_bias=tuple(sorted(asked.logit_bias.items())),
@@ -179,6 +180,7 @@ MAX_GRAMMAR_CHARS = 2**16
 
 _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("max_tokens", 0, 2**31),
+    ("n", 1, 64),
     ("temperature", 0, 100),
     ("top_k", 0, 2**31),
     ("min_p", 0, 1),
@@ -210,6 +212,8 @@ def _check(asked: GenerateRequest, limits: Limits) -> None:
         raise refuse(
             f"min_tokens is {asked.min_tokens}; allowed is 0 to max_tokens, {asked.max_tokens}"
         )
+    if asked.n > 1 and not asked.max_tokens:
+        raise refuse(f"n is {asked.n} with max_tokens 0: that is no answer, so leave n at 1")
     if len(asked.stop_tokens) > MAX_STOP_TOKENS:
         raise refuse(f"{len(asked.stop_tokens)} stop tokens; allowed are {MAX_STOP_TOKENS}")
     if len(asked.logit_bias) > MAX_BIASES:

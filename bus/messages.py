@@ -71,6 +71,9 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
     """Ends generation besides the model's own end tokens."""
     logprobs: int | None = None
     """None: no log-probabilities; n: the chosen token's and those of the n most likely."""
+    n: int = 1
+    """So many answers to one prompt. The random numbers of each are its own; those of the first are
+    the same whatever ``n`` is."""
     min_tokens: int = 0
     """End tokens are not chosen, and stop strings not looked for, in so many first tokens."""
     ignore_eos: bool = False
@@ -313,6 +316,8 @@ class Followed(Struct, frozen=True, array_like=True, gc=False):
     flow: str
     offset: int
     tokens: Tokens
+    choice: int = 0
+    """Which of the request's answers."""
 
 
 Progress: TypeAlias = tuple[Followed, ...]

@@ -2,9 +2,9 @@
 
 A request is one JSON or MessagePack object (told apart by the first byte) on
 ``ms.generate.<model>`` with a reply subject. Replies are `Welcome`, then `Echo` where it was asked
-for, then `Delta`s, then exactly one terminal message: `Done` or `Rejected`. A JSON request is
-answered with one JSON object per message; a MessagePack request with a `Batch`, an array of such
-objects, per message.
+for, then `Delta`s, then exactly one terminal message: `Done` or `Rejected`. Where several answers
+were asked for, each ends in a `ChoiceDone` before that. A JSON request is answered with one JSON
+object per message; a MessagePack request with a `Batch`, an array of such objects, per message.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class GenerateRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     stop: str | tuple[str, ...] = ()
     stop_tokens: tuple[int, ...] = ()
     logprobs: int | None = None
+    n: int = 1
     min_tokens: int = 0
     ignore_eos: bool = False
     logit_bias: dict[int, float] = {}
@@ -116,10 +117,22 @@ class Delta(Struct, frozen=True, tag_field="type", tag="tokens", omit_defaults=T
     tokens: tuple[int, ...]
     text: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
+    choice: int = 0
+    """Which answer, where several were asked for. Offsets are counted in each by itself."""
+
+
+class ChoiceDone(Struct, frozen=True, tag_field="type", tag="choice"):
+    """One of several answers is complete; ``offset`` is the number of tokens in it."""
+
+    flow: str
+    choice: int
+    offset: int
+    reason: FinishReason
 
 
 class Done(Struct, frozen=True, tag_field="type", tag="finished"):
-    """The terminal message. ``offset`` is the number of tokens in the whole answer."""
+    """The terminal message. ``offset`` is the number of tokens in the whole answer, or in all
+    answers; of several, ``reason`` is ``length`` where any was cut off."""
 
     flow: str
     offset: int
@@ -137,5 +150,7 @@ class Rejected(Struct, frozen=True, tag_field="type", tag="refused"):
     tag: str = ""
 
 
-Reply: TypeAlias = Welcome | Echo | Delta | Done | Rejected
+Spoken: TypeAlias = Echo | Delta | ChoiceDone | Done
+"""What an engine says to the user of a flow."""
+Reply: TypeAlias = Welcome | Spoken | Rejected
 Batch: TypeAlias = tuple[Reply, ...]

@@ -15,6 +15,7 @@ from .runner import Ids, ModelCard
 
 MAX_LOGPROBS = 20
 MAX_BIAS, MAX_BIASES = 100.0, 1024
+MAX_CHOICES = 64
 MAX_STOPS = 64
 MAX_STOP_CHARS = 1024
 MAX_STOP_TOKENS = 256
@@ -59,6 +60,7 @@ def accept_sampling(sampling: Sampling, card: ModelCard) -> None:
     only_prompt = sampling.echo or sampling.prompt_logprobs is not None
     _check_between("max_tokens", sampling.max_tokens, 0 if only_prompt else 1, inf)
     _check_between("min_tokens", sampling.min_tokens, 0, sampling.max_tokens)
+    _check_between("n", sampling.n, 1, MAX_CHOICES)
     _check_between("temperature", sampling.temperature, 0.0, 1e6)
     _check_between("top_k", sampling.top_k, 0, inf)
     _check_between("top_p", sampling.top_p, 1e-9, 1.0)

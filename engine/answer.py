@@ -42,6 +42,14 @@ class Answer:
         early = self.num_tokens < self._ending.min_tokens
         return self._ending.end_tokens if early else frozenset()
 
+    @property
+    def max_tokens(self) -> int:
+        return self._ending.max_tokens
+
+    def another(self, detokenizer: Detokenizer) -> Answer:
+        """One that has not begun, and ends where this one would."""
+        return Answer(self._ending, detokenizer)
+
     def push(self, token: int) -> str:
         """The text that became certain with this token: all of it when it is the last."""
         self.num_tokens += 1

@@ -104,7 +104,7 @@ class FakeRunner:
         return [tuple(self._choose(row, choice) for choice in row.choices) for row in rows]
 
     def continuation(
-        self, prompt: Sequence[int], count: int, sampling: Sampling | None = None
+        self, prompt: Sequence[int], count: int, sampling: Sampling | None = None, index: int = 0
     ) -> list[int]:
         """The ``count`` tokens that must follow, computed without pages: what tests compare with.
 
@@ -115,7 +115,7 @@ class FakeRunner:
             history = np.array(tokens, np.int32)
             layers = range(self._card.shape.num_layers)
             sums = np.stack([_sums(layer, 0, history, _NOTHING) for layer in layers])
-            tokens.append(self._hashed(sums, sampling or Sampling(), len(tokens)))
+            tokens.append(self._hashed(sums, sampling or Sampling(), len(tokens), index))
         return tokens[len(prompt) :]
 
     def _write(self, layer: int, row: Row) -> None:
@@ -138,7 +138,7 @@ class FakeRunner:
         sums = np.stack([self._read(layer, row, range(length)) for layer in layers])
         token = choice.given
         if token is None:
-            token = self._steered(self._hashed(sums, choice.sampling, length), choice)
+            token = self._steered(self._hashed(sums, choice.sampling, length, choice.index), choice)
         count = wanted_logprobs(choice)
         if count is None:
             return Sampled(token)
@@ -154,9 +154,10 @@ class FakeRunner:
             token = (token + 1) % self._card.vocab_size
         return token
 
-    def _hashed(self, sums: Sums, sampling: Sampling, position: int) -> int:
-        """Greedy tokens depend on the history alone, others on seed and position, too."""
-        chance = [sampling.seed, position] if sampling.temperature > 0 else [0, 0]
+    def _hashed(self, sums: Sums, sampling: Sampling, position: int, index: int) -> int:
+        """Greedy tokens depend on the history alone, others on seed, position and answer, too."""
+        drawn = [sampling.seed + (index << 32), position]
+        chance = drawn if sampling.temperature > 0 else [0, 0]
         everything = np.array([_total(sums), *chance], np.uint64)
         return int(_total(everything[None]) % self._card.vocab_size)
 

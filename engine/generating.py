@@ -11,6 +11,7 @@ from bus.transfers import PoolShape
 
 from .acceptance import accept_offset, accept_prompt, accept_sampling
 from .answer import Answer, Ending
+from .answers import Answers
 from .constraint import Compiled, ConstraintFailed
 from .context import Context
 from .flows import Flow
@@ -69,6 +70,8 @@ class Generating:
         generation = flow.generation
         if generation is None or generation.expecting_since is not None:
             raise Refusal("out_of_order", "Suspend needs a request that has begun: Release it")
+        if generation.asked.sampling.n > 1:
+            raise Refusal("not_supported", "a request of several answers cannot be suspended")
         self._parts.scheduler.remove(generation)
         self._parts.scheduler.rest(generation.context)
         generation.suspend(now)
@@ -79,11 +82,21 @@ class Generating:
         self, flow: Flow, generation: Generation, sampled: tuple[Sampled, ...], now: float
     ) -> list[Outcome]:
         """A step computed more of it, and found what was to be known."""
+        if generation.may_branch:
+            self._branch(flow, generation, now)
         outcomes = generation.accept(sampled, now)
         if generation.ended:
             self._parts.counters.finished += 1
-            self.drop(flow)
+            self._leave(flow, generation)
         return outcomes
+
+    def _branch(self, flow: Flow, generation: Generation, now: float) -> None:
+        """The prompt is computed: the other answers to it begin."""
+        for choice in range(1, generation.asked.sampling.n):
+            branch = generation.branched(choice, self._detokenizer(), now)
+            flow.branches.append(branch)
+            branch.queued(now)
+            self._parts.scheduler.add(branch)
 
     def refuse(self, flow: Flow, generation: Generation, refusal: Refusal) -> Told:
         self.drop(flow)
@@ -91,10 +104,12 @@ class Generating:
         return self._parts.refused(flow, generation.verb, refusal, phases)
 
     def drop(self, flow: Flow) -> None:
-        """Whatever it was doing, it is over; its full pages stay cached."""
-        generation, flow.generation = flow.generation, None
-        if generation is None:
-            return
+        """Whatever it was doing, it is over, all answers of it; full pages stay cached."""
+        for generation in list(flow.generations):
+            self._leave(flow, generation)
+
+    def _leave(self, flow: Flow, generation: Generation) -> None:
+        flow.leave(generation)
         self._parts.scheduler.remove(generation)
         self._parts.scheduler.unrest(generation.context)
         generation.context.drop()
@@ -107,6 +122,7 @@ class Generating:
         resolve(command.begin, None, len(ids))
         accept_offset(command.offset, len(ids))
         accept_sampling(command.sampling, card)
+        _check_choices(command)
         if command.sampling.grammar and self._parts.compiler is None:
             raise Refusal("not_supported", "this engine has no grammars: leave out response_format")
         if self._parts.scheduler.num_waiting >= config.max_waiting:
@@ -120,7 +136,7 @@ class Generating:
         context = self._context(flow, ids, num_prompt + ending.max_tokens, reception)
         text = self._text(ids) if command.sampling.echo and not command.offset else ""
         asked = Asked(*flow.key, command.sampling, command.reply, num_prompt, text)
-        return Generation(asked, context, answer, now)
+        return Generation(asked, context, answer, Answers(command.sampling.n), now)
 
     def _compile(self, flow: Flow, generation: Generation) -> None:
         grammar = generation.asked.sampling.grammar
@@ -140,6 +156,16 @@ class Generating:
         if reception is None:
             return self._parts.context(flow, ids, capacity)
         return Context(self._parts.pages, reception.context.rank, ids, capacity)
+
+
+def _check_choices(command: StartGenerate) -> None:
+    if command.sampling.n > 1 and (command.offset or not command.sampling.max_tokens):
+        raise Refusal(
+            "bad_request",
+            f"n={command.sampling.n} with offset={command.offset} and "
+            f"max_tokens={command.sampling.max_tokens}: several answers begin at their first "
+            "token, and have one",
+        )
 
 
 def _awaits(flow: Flow, generation: Generation) -> bool:

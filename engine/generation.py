@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import ClassVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bus.messages import Finished, Mailbox, Sampling, Started, Usage
-from bus.public import Delta, Done, Echo, TokenLogprob
+from bus.public import ChoiceDone, Delta, Done, Echo, Spoken, TokenLogprob
 
 from .answer import Answer
+from .answers import Answers
 from .constraint import Compiled, Constraint, ConstraintFailed, Mask
 from .context import Context
 from .outcomes import Outcome, Output, Told
 from .prompt_scores import PromptScores
-from .runner import Choice, Sampled
+from .runner import Choice, Detokenizer, Sampled
 from .sequence import Sequence
 
 
@@ -29,10 +31,12 @@ class Asked(Struct, frozen=True):
     """Tokens of the user's prompt: the rest of the context's tokens are the answer so far."""
     prompt_text: str = ""
     """Where the user wants it back."""
+    choice: int = 0
+    """Which of the request's answers this is."""
 
 
 class Generation(Sequence):
-    """Prefills what is missing of the prompt, then decodes until the answer is over.
+    """One answer: prefills what is missing of the prompt, then decodes until the answer is over.
 
     Tokens are numbered from the start of the answer, whichever engine made the first ones.
     """
@@ -40,10 +44,13 @@ class Generation(Sequence):
     verb: ClassVar[str] = "StartGenerate"
     preemptible: ClassVar[bool] = True
 
-    def __init__(self, asked: Asked, context: Context, answer: Answer, now: float) -> None:
+    def __init__(
+        self, asked: Asked, context: Context, answer: Answer, answers: Answers, now: float
+    ) -> None:
         super().__init__((asked.flow, asked.attempt), context, now)
-        self.asked, self._answer = asked, answer
-        self._is_told = answer.num_tokens > 0 or not _wants_echo(asked.sampling)
+        self.asked, self._answer, self._answers = asked, answer, answers
+        goes_on = answer.num_tokens > 0 or asked.choice > 0
+        self._is_told = goes_on or not _wants_echo(asked.sampling)
         """The user has the prompt, where he wants it."""
         wanted = not self._is_told and asked.sampling.prompt_logprobs is not None
         prompt = context.tokens[: asked.num_prompt]
@@ -84,6 +91,23 @@ class Generation(Sequence):
         if end < self.context.num_tokens or self._answer.reason is not None:
             return scores
         return (*scores, self._choice())
+
+    @property
+    def may_branch(self) -> bool:
+        """Its prompt is computed, and it is the first of several answers to it."""
+        several = self._answers.count > 1 and self.asked.choice == 0
+        return several and not self._answer.num_tokens and not self.context.num_pending
+
+    def branched(self, choice: int, detokenizer: Detokenizer, now: float) -> Generation:
+        """Another answer to the prompt, whose KV it shares; the last token is computed again, for
+        its logits."""
+        num_prompt, answer = self.asked.num_prompt, self._answer.another(detokenizer)
+        context = self.context.fork(choice, num_prompt, num_prompt - 1, self.context.capacity)
+        asked = replace(self.asked, choice=choice)
+        branch = Generation(asked, context, answer, self._answers, now)
+        if self._constraint:
+            branch._constraint, branch._allowed = self._constraint.copy(), self._allowed
+        return branch
 
     def constrain(self, compiled: Compiled) -> None:
         """Its grammar is ready; what there is of the answer is held to it, too.
@@ -136,18 +160,33 @@ class Generation(Sequence):
         outcomes: list[Outcome] = [self._output(self._delta(offset, sampled, text))]
         if self._first_token_s is None:
             self._first_token_s = now
-            outcomes.append(self._told(Started(self._matched or 0)))
+            outcomes += self._started()
         self._count_decoded(now)
         return outcomes
+
+    def _started(self) -> list[Told]:
+        """Once for all answers: they begin after the first."""
+        return [] if self.asked.choice else [self._told(Started(self._matched or 0))]
 
     def end(self, now: float) -> list[Outcome]:
         """The last words of an answer that is over."""
         assert self._answer.reason is not None
         self.ended = True
         self._end_decode(now)
-        usage, reason = self._usage(now), self._answer.reason
-        done = Done(self.asked.flow, self._answer.num_tokens, reason, usage)
-        return [*self._echo(), self._output(done), self._told(Finished(reason, usage))]
+        reason, answers = self._answer.reason, self._answers
+        answers.end(self.asked.choice, reason, self._usage(now), self.trail.take())
+        outcomes: list[Outcome] = [*self._echo()]
+        if answers.count > 1:
+            offset = self._answer.num_tokens
+            one = ChoiceDone(self.asked.flow, self.asked.choice, offset, reason)
+            outcomes.append(self._output(one))
+        return outcomes + self._end_of_all() if answers.is_complete else outcomes
+
+    def _end_of_all(self) -> list[Outcome]:
+        answers = self._answers
+        done = Done(self.asked.flow, answers.usage.completion_tokens, answers.reason, answers.usage)
+        finished = Finished(answers.reason, answers.usage)
+        return [self._output(done), Told(*self.key, self.verb, finished, answers.phases)]
 
     def broken(self, message: str) -> Output:
         """What the user hears when we failed."""
@@ -160,6 +199,7 @@ class Generation(Sequence):
             self.asked.sampling,
             self.context.tokens,
             self.asked.num_prompt,
+            index=self.asked.choice,
             banned=self._answer.banned,
             allowed=self._allowed,
         )
@@ -208,6 +248,7 @@ class Generation(Sequence):
             tokens=(sampled.token,),
             text=text,
             logprobs=(logprob,) if asked else (),
+            choice=self.asked.choice,
         )
 
     def _usage(self, now: float) -> Usage:
@@ -222,10 +263,10 @@ class Generation(Sequence):
             decode_s=now - first,
         )
 
-    def _output(self, message: Delta | Done | Echo) -> Output:
+    def _output(self, message: Spoken) -> Output:
         return Output(*self.key, self.asked.reply, message)
 
-    def _told(self, event: Started | Finished) -> Told:
+    def _told(self, event: Started) -> Told:
         return Told(*self.key, self.verb, event, self.trail.take())
 
 

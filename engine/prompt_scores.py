@@ -50,4 +50,4 @@ class PromptScores:
 
     def _choice(self, place: int) -> Choice:
         given = int(self._prompt[place])
-        return Choice(self._sampling, self._prompt[:place], len(self._prompt), given)
+        return Choice(self._sampling, self._prompt[:place], len(self._prompt), given=given)

@@ -25,6 +25,8 @@ class Choice(Struct, frozen=True):
     history: Ids
     """All tokens up to that one, prompt first. The new token's position is ``len(history)``."""
     num_prompt: int
+    index: int = 0
+    """Which of the request's answers: each has random numbers of its own."""
     given: int | None = None
     """The token that follows already: nothing is chosen, its log-probabilities are wanted."""
     banned: frozenset[int] = frozenset()

@@ -71,7 +71,7 @@ def _token(logits: Tensor, choice: Choice) -> int:
     scores = keep_min_p(scores, sampling.min_p)
     scores = keep_top_k(scores, sampling.top_k)
     scores = keep_top_p(scores, sampling.top_p)
-    return _draw(scores, uniform(sampling.seed, len(choice.history)))
+    return _draw(scores, uniform(sampling.seed, len(choice.history), choice.index))
 
 
 def _draw(scores: Tensor, fraction: float) -> int:

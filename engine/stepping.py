@@ -89,6 +89,8 @@ class Stepping:
     def _advanced(
         self, piece: Work, sampled: tuple[Sampled, ...], begin_s: float, end_s: float
     ) -> list[Outcome]:
+        if not self._is_wanted(piece):
+            return []
         try:
             _note_prefill(piece, begin_s, end_s)
             piece.sequence.advance(piece.num_tokens)
@@ -108,8 +110,15 @@ class Stepping:
         outcomes = self._desks.generating.computed(flow, sequence, sampled, now)
         return outcomes + self._parts.settle(flow)
 
+    def _is_wanted(self, piece: Work) -> bool:
+        """Not where another answer of the same request has failed in this very step."""
+        flow = self._parts.flows.find(piece.sequence.key)
+        return flow is not None and flow.has(piece.sequence)
+
     def _failed(self, piece: Work, error: Exception) -> list[Outcome]:
         """The command ends here. What it has of the cache is sound, the rest is dropped."""
+        if not self._is_wanted(piece):
+            return []
         sequence, flow = piece.sequence, self._parts.flows.find(piece.sequence.key)
         assert flow is not None
         refusal = Refusal("internal", f"the engine failed: {type(error).__name__}: {error}")

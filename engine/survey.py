@@ -62,7 +62,7 @@ def check_integrity(parts: Parts) -> None:
 
 
 def _contexts(flow: Flow) -> Iterator[Context]:
-    for part in (flow.reception, flow.generation, flow.sending):
+    for part in (flow.reception, *flow.generations, flow.sending):
         if part:
             yield part.context
 

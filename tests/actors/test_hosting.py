@@ -162,6 +162,16 @@ def test_a_router_hears_of_the_tokens_of_many_steps_at_once(host: Host) -> None:
     assert followed(later) == {"ms.router.r0.tokens": (Followed("a", 1, Tokens([1, 2])),)}
 
 
+def test_a_router_hears_of_several_answers_one_by_one(host: Host) -> None:
+    host.start("a")
+    other = Output("a", 1, BATCHES, Delta("a", 0, (9,), choice=1))
+
+    effects = host.core.outcomes([delta("a", 0), other], 2.0)
+
+    both = (Followed("a", 0, Tokens([0])), Followed("a", 0, Tokens([9]), choice=1))
+    assert followed(effects) == {"ms.router.r0.tokens": both}
+
+
 def test_what_no_later_step_would_tell_is_told_when_asked_for(host: Host) -> None:
     host.start("a")
     host.core.outcomes([delta("a", 0)], 2.0)

@@ -131,6 +131,7 @@ def test_one_stop_string_may_be_given_without_a_list(
         (GenerateRequest(prompt=(1, 2**40)), "bad_request", "token ids"),
         (GenerateRequest(prompt="x", max_tokens=-1), "bad_request", "max_tokens is -1"),
         (GenerateRequest(prompt="x", max_tokens=3, min_tokens=4), "bad_request", "0 to max_tokens"),
+        (GenerateRequest(prompt="x", n=0), "bad_request", "n is 0; allowed is 1 to 64"),
         (GenerateRequest(prompt="x", min_tokens=-1), "bad_request", "min_tokens is -1"),
         (GenerateRequest(prompt="x", response_format=Regex("[")), "bad_request", "unclosed"),
         (

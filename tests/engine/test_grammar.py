@@ -217,7 +217,7 @@ def test_a_mask_leaves_the_distribution_that_transformers_leaves(files: ModelFil
 
     drawn = [one.token for one in choose(logits.expand(2000, -1), chosen)]
 
-    processor = PrefixConstrainedLogitsProcessor(lambda *_: np.flatnonzero(bits).tolist(), 1)
+    processor: Any = PrefixConstrainedLogitsProcessor(lambda *_: np.flatnonzero(bits).tolist(), 1)
     wanted = processor(torch.tensor([[1]]), logits)[0].softmax(0).numpy() * 2000
     counts = np.bincount(drawn, minlength=40)
     assert counts[bits == 0].sum() == 0

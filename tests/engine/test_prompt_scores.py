@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.messages import Finished, Order, Sampling, StartGenerate
-from bus.public import Delta, Done, Echo
+from bus.public import Delta, Done, Echo, Spoken
 from bus.tokens import Tokens
 from engine.engine import Engine
 from engine.fake import fake_card
@@ -29,7 +29,7 @@ def ask(sampling: Sampling, prompt: list[int] = PROMPT, offset: int = 0) -> Star
     return StartGenerate("a", Tokens(prompt), 0, sampling, BOX, offset)
 
 
-def messages(outcomes: Iterable[Outcome]) -> list[Echo | Delta | Done]:
+def messages(outcomes: Iterable[Outcome]) -> list[Spoken]:
     return [outcome.message for outcome in outcomes if isinstance(outcome, Output)]
 
 
