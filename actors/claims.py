@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from bus.messages import AnyCommand, Request
-from orchestrations.machine import Done, State
+from bus.messages import Request
+from orchestrations.machine import Done, Instruction, Renew, State
 
 from .standing import Claims, Standing
 
@@ -26,7 +26,7 @@ def claims(
     request: Request,
     state: State,
     touched: Iterable[str],
-    commands: Iterable[AnyCommand],
+    commands: Iterable[Instruction],
     standing: Standing,
 ) -> Claims:
     """Pages by engine: of every engine that holds something, is being told something, or is named
@@ -36,6 +36,7 @@ def claims(
     job = getattr(state, "job", None)
     planned: tuple[str, ...] = getattr(job, "engines", ())
     prefill = getattr(job, "prefill", "")
-    engines = {*touched, *planned, *(command.engine for command in commands)}
+    told = (command.engine for command in commands if not isinstance(command, Renew))
+    engines = {*touched, *planned, *told}
     whole, prompt = num_tokens(request), len(request.prompt)
     return {e: standing.pages(e, prompt if e == prefill else whole) for e in engines}

@@ -28,7 +28,7 @@ from bus.messages import (
 from bus.prefixes import chain
 from bus.tokens import Tokens
 from observability.flow import FlowTrace
-from orchestrations.machine import Done, Idle, State
+from orchestrations.machine import Done, Idle, Instruction, State
 
 from .admission import Waiter
 from .catalog import Serving
@@ -162,7 +162,7 @@ class Flow:
             self._chains[page_size] = chain(self.request.prompt, page_size)
         return self._chains[page_size]
 
-    def stepped(self, event: Event, commands: Sequence[AnyCommand], now: float) -> None:
+    def stepped(self, event: Event, commands: Sequence[Instruction], now: float) -> None:
         """Remember what the strategy did with this event."""
         if len(self.steps) <= MAX_STEPS:
             state, at_s = type(self.state).__name__, now - self.began_s

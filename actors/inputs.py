@@ -40,6 +40,13 @@ class Withdrawn(Struct, frozen=True):
     flow: str
 
 
+class Wished(Struct, frozen=True):
+    """An operator wants a flow to go on at another engine."""
+
+    flow: str
+    engine: str
+
+
 class Ticked(Struct, frozen=True):
     """Time has passed."""
 
@@ -66,6 +73,7 @@ RouterInput: TypeAlias = (
     | CacheChanged
     | Undelivered
     | Withdrawn
+    | Wished
     | Ticked
     | Loaded
     | Activated

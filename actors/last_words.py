@@ -17,7 +17,9 @@ from .flow import Flow
 from .inputs import Asked
 from .versions import Ref
 
-_REASONS: Mapping[Outcome, FinishReason] = {"cancelled": "cancelled"}
+_REASONS: Mapping[Outcome, FinishReason] = {"cancelled": "cancelled", "kept": "length"}
+WELL: tuple[Outcome, ...] = ("finished", "kept", "cancelled")
+"""Ends that are nobody's fault."""
 
 
 def say(reply: Mailbox, message: Reply) -> Publish:

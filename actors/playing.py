@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -28,13 +28,13 @@ from bus.messages import (
 )
 from bus.subjects import TOKEN
 from observability.spans import traceparent
-from orchestrations.machine import Done, Idle, State
+from orchestrations.machine import Done, Idle, Instruction, Renew, State
 
 from .catalog import Catalog
 from .claims import claims
 from .effects import Effect, Keep, Record, Send, Withdraw
 from .flow import Flow
-from .last_words import end_attributes, last_word, say
+from .last_words import WELL, end_attributes, last_word, say
 from .prefix_index import SentIndex
 from .roster import Roster
 from .standing import Standing
@@ -68,7 +68,7 @@ class Step(Struct, frozen=True):
     """What a strategy wants."""
 
     state: State
-    commands: tuple[AnyCommand, ...] = ()
+    commands: tuple[Instruction, ...] = ()
     fault: str = ""
     """What is wrong with the strategy, where something is."""
     no_engine: bool = False
@@ -105,7 +105,7 @@ class Player:
         before, flow.state, flow.active_s = flow.state, step.state, now
         flow.stepped(event, step.commands, now)
         flow.trace.moved(_name(before), _name(event), _name(flow.state), now)
-        effects: list[Effect] = [self._order(flow, command, now) for command in step.commands]
+        effects = self._orders(flow, step.commands, now)
         self._claim(flow)
         if isinstance(flow.state, Done):
             return effects + self.end(flow, event, now)
@@ -120,7 +120,7 @@ class Player:
         assert done is not None
         del self._table.flows[flow.id]
         self._table.outcomes[done.outcome] += 1
-        error = None if done.outcome in ("finished", "cancelled") else done.message
+        error = None if done.outcome in WELL else done.message
         flow.trace.ended(done.outcome, now, end_attributes(flow, event), error)
         effects: list[Effect] = [Record(tuple(flow.trace.drain()))]
         if flow.steps:
@@ -130,6 +130,15 @@ class Player:
         return [say(flow.request.reply, last_word(flow, done)), *effects]
 
     # --- what goes out ---
+
+    def _orders(self, flow: Flow, instructions: Iterable[Instruction], now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for instruction in instructions:
+            if isinstance(instruction, Renew):
+                flow.renew()
+            else:
+                effects.append(self._order(flow, instruction, now))
+        return effects
 
     def _order(self, flow: Flow, command: AnyCommand, now: float) -> Send:
         table, engine = self._table, command.engine
@@ -181,9 +190,9 @@ class Player:
         return self._begin_again(flow, step.commands, now, "an engine had no room")
 
     def _begin_again(
-        self, flow: Flow, releases: Sequence[AnyCommand], now: float, why: str
+        self, flow: Flow, releases: Iterable[Instruction], now: float, why: str
     ) -> list[Effect]:
-        effects: list[Effect] = [self._order(flow, command, now) for command in releases]
+        effects = self._orders(flow, releases, now)
         for verb, engine in flow.owed:
             flow.trace.answered(verb, engine, flow.attempt, now, error=why)
         flow.trace.moved(_name(flow.state), why, "Waiting", now)
@@ -204,6 +213,8 @@ def _check(state: object, commands: Iterable[object]) -> None:
     if not isinstance(state, Struct):
         raise AtFault(f"a state is a Struct, this is {type(state).__name__}")
     for command in commands:
+        if isinstance(command, Renew):
+            continue
         if not isinstance(command, Command):
             raise AtFault(f"{type(command).__name__} is no command")
         if not TOKEN.fullmatch(command.engine):

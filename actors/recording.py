@@ -6,7 +6,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from bus.messages import AnyCommand, Event
+from bus.messages import Event
+from orchestrations.machine import Instruction
 
 MAX_STEPS: Final = 512
 """Of one flow; what comes after is not recorded, and the recording says so."""
@@ -20,7 +21,7 @@ class RecordedStep(Struct, frozen=True):
     event: Event
     state: str
     """The name of the state that it came to."""
-    commands: tuple[AnyCommand, ...]
+    commands: tuple[Instruction, ...]
 
 
 class Recording(Struct, frozen=True):

@@ -24,7 +24,7 @@ from .clock import Clock
 from .effects import Effect, Send
 from .intake import BadRequest, Intake, Limits, Tokenizer, admit, mailbox, read
 from .roster import BEAT_INTERVAL_S
-from .routing import Asked, RouterCore, RouterInput, Ticked, Undelivered, Withdrawn
+from .routing import Asked, RouterCore, RouterInput, Ticked, Undelivered, Wished, Withdrawn
 
 logger = logging.getLogger("microserve.router")
 
@@ -84,6 +84,7 @@ class RouterHost:
         await self.bus.subscribe(subjects.event(router), self._on_report)
         await self.bus.subscribe(subjects.tokens(router), self._on_tokens)
         await self.bus.subscribe(subjects.every_cancel, self._on_cancel)
+        await self.bus.subscribe(subjects.every_move, self._on_move)
         await asyncio.sleep(1.2 * BEAT_INTERVAL_S)
         await self.bus.subscribe(subjects.every_generate, self._on_generate, queue="routers")
 
@@ -103,6 +104,21 @@ class RouterHost:
 
     async def _on_cancel(self, message: Message) -> None:
         await self._feed(Withdrawn(message.subject.split(".")[-2]))
+
+    async def _on_move(self, message: Message) -> None:
+        """An operator's wish. Of all routers the one answers that has the flow."""
+        flow, engine = message.subject.split(".")[-2], message.payload.decode(errors="replace")
+        if flow not in self.core.flows:
+            return
+        known = self.core.engines_of(self.core.flows[flow].model)
+        answer: Accepted | Refused = Accepted()
+        if engine in known:
+            await self._feed(Wished(flow, engine))
+        else:
+            why = f"no engine {engine[:80]!r} for this flow; there are {', '.join(known)}"
+            answer = Refused("Move", "no_engine", why)
+        if message.reply:
+            await self.bus.publish(message.reply, encode_json(answer))
 
     async def _feed_decoded(self, message: Message, kind: type[RouterInput]) -> None:
         try:

@@ -23,6 +23,7 @@ from bus.messages import (
     Beat,
     CacheChanged,
     Cancelled,
+    Directed,
     EngineLost,
     Order,
     Progress,
@@ -53,6 +54,7 @@ from .inputs import (
     RouterInput,
     Ticked,
     Undelivered,
+    Wished,
     Withdrawn,
 )
 from .last_words import request_attributes, say
@@ -71,6 +73,7 @@ __all__ = [
     "RouterStatistics",
     "Ticked",
     "Undelivered",
+    "Wished",
     "Withdrawn",
 ]
 
@@ -149,6 +152,10 @@ class RouterCore:
         """How it stands with those who wait, by model."""
         return self._gate.statistics(now)
 
+    def engines_of(self, model: str) -> list[str]:
+        """Those that are alive, by name."""
+        return [engine.name for engine in self.standing.fleet(model, {}).engines]
+
     def check_integrity(self) -> None:
         """
         Raises:
@@ -173,6 +180,8 @@ class RouterCore:
             case Withdrawn(id):
                 flow = self.flows.get(id)
                 return self._cancelled(flow, now) if flow else []
+            case Wished():
+                return self._wished(event, now)
             case Ticked():
                 return self._ticked(now)
             case Loaded(ref, strategy):
@@ -231,6 +240,8 @@ class RouterCore:
             if answer.reason == "busy":
                 self.standing.is_full(report.engine)
         self._trace_answer(flow, report.engine, answer, now)
+        if isinstance(answer, Refused) and answer.reason == "stale_epoch":
+            return self._engine_lost(report.engine, now)  # known again by its next beat
         return self._player.play(flow, answer, now)
 
     def _streamed(self, progress: Progress, now: float) -> list[Effect]:
@@ -244,6 +255,13 @@ class RouterCore:
         if flow.is_waiting:
             return self._gate.leave(flow, Done("cancelled"), now)
         return self._player.play(flow, Cancelled(), now)
+
+    def _wished(self, wished: Wished, now: float) -> list[Effect]:
+        """A flow that is not at work here is not told, nor of an engine that it cannot go to."""
+        flow = self.flows.get(wished.flow)
+        if flow is None or flow.is_waiting or wished.engine not in self.engines_of(flow.model):
+            return []
+        return self._player.play(flow, Directed(wished.engine, Tokens(flow.tokens)), now)
 
     def _ticked(self, now: float) -> list[Effect]:
         effects: list[Effect] = []

@@ -81,6 +81,14 @@ class Subjects(Struct, frozen=True):
     def cancel(self, flow: str) -> str:
         return f"{self.namespace}.flow.{token('flow', flow)}.cancel"
 
+    def move(self, flow: str) -> str:
+        """Published to with the name of the engine that the flow is wished to go on at."""
+        return f"{self.namespace}.flow.{token('flow', flow)}.move"
+
+    @property
+    def every_move(self) -> str:
+        return f"{self.namespace}.flow.*.move"
+
     @property
     def every_cancel(self) -> str:
         return f"{self.namespace}.flow.*.cancel"

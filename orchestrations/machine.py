@@ -90,20 +90,32 @@ class Generating(Struct, frozen=True, tag=True):
 
 
 Outcome: TypeAlias = Literal[
-    "finished", "cancelled", "timed_out", "engine_lost", "refused", "superseded"
+    "finished", "kept", "cancelled", "timed_out", "engine_lost", "refused", "superseded"
 ]
 
 
 class Done(Struct, frozen=True, tag=True):
     """The end. The user has the engine's last word where ``outcome`` is ``finished``, and will
-    have another router's where it is ``superseded``; else our router says it, with ``message``."""
+    have another router's where it is ``superseded``; else our router says it, with ``message``.
+    Where a context was ``kept``, nobody was to generate."""
 
     outcome: Outcome
     message: str = ""
 
 
+class Renew(Struct, frozen=True, tag=True):
+    """To the router, among the commands: what follows belongs to a new attempt.
+
+    An engine carries out one command of a verb per attempt, and what it was told in an earlier
+    attempt it drops when it hears of a later one. Answers to earlier commands are not heard any
+    more; so release every engine that is alive first, also those that are used again: what they
+    have computed stays in their caches.
+    """
+
+
 State: TypeAlias = Idle | Preparing | Sending | Generating | Done
-Step: TypeAlias = tuple[State, Sequence[AnyCommand]]
+Instruction: TypeAlias = AnyCommand | Renew
+Step: TypeAlias = tuple[State, Sequence[Instruction]]
 Strategy: TypeAlias = Callable[[State, Event], Step]
 
 
