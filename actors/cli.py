@@ -207,6 +207,13 @@ def router(
               help="Memory for KV pages.")  # fmt: skip
 @click.option("--page-size", default=16, show_default=True, type=click.IntRange(1, 1024),
               help="Tokens per page.")  # fmt: skip
+@click.option(
+    "--draft-tokens",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Guess so many tokens of an answer in a step, from what it repeats; 0: none.",
+)
 @click.option("--max-batch-tokens", default=512, show_default=True, type=click.IntRange(1))
 @click.option("--inter-token-s", type=click.FloatRange(0, min_open=True),
               help="Cut prompts so that nobody waits longer for the next token.")  # fmt: skip

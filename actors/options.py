@@ -32,6 +32,8 @@ class EngineOptions(Struct, frozen=True):
     inter_token_s: float | None = None
     """How long a request that is being answered may wait for its next token while prompts of
     others are computed; None takes whole batches."""
+    draft_tokens: int = 0
+    """So many tokens of an answer are guessed and verified in a step; 0 guesses nothing."""
     threads: int = 0
     """Torch threads; 0 leaves torch's own choice."""
     group: str = ""

@@ -214,6 +214,7 @@ class EngineProcess:
             options.max_batch_tokens,
             self._slots,
             inter_token_s=options.inter_token_s,
+            draft_tokens=options.draft_tokens,
         )
         detokenizer = self.files.tokenizer().detokenizer
         return Engine(config, runner, detokenizer, courier, self.clock, compiler)
