@@ -24,6 +24,8 @@ class EngineOptions(Struct, frozen=True):
     name: str
     role: Role = "both"
     model: str | None = None
+    adapters: tuple[tuple[str, str], ...] = ()
+    """LoRA adapters that requests may ask for: name and PEFT folder."""
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     kv_bytes: int = 1 << 30

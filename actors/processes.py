@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Coroutine, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import uvloop
@@ -141,7 +142,8 @@ class EngineProcess:
         self.settings, self.options = settings, options
         self.clock, self.epoch = monotone(), time.time_ns() // 1_000_000
         """The epoch grows with every restart: that is all that is asked of it."""
-        self.files = open_model(options.model, cache_dir=settings.cache_dir)
+        adapters = {name: Path(folder) for name, folder in options.adapters}
+        self.files = open_model(options.model, cache_dir=settings.cache_dir, adapters=adapters)
         self.shape = self._shape()
 
     async def run(self) -> None:

@@ -169,7 +169,8 @@ class Generating:
         capacity = max(len(ids), most)
         if reception is None:
             return self._parts.context(flow, ids, capacity)
-        return Context(self._parts.pages, reception.context.rank, ids, capacity)
+        rank = reception.context.rank
+        return Context(self._parts.pages, rank, ids, capacity, flow.adapter)
 
 
 def _check_choices(command: StartGenerate) -> None:

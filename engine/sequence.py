@@ -66,6 +66,7 @@ class Sequence:
             position=begin,
             pages=self.context.table,
             choices=self.choices(begin, end),
+            adapter=self.context.adapter,
         )
 
     def advance(self, num_tokens: int) -> None:
