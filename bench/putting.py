@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import multiprocessing
 import queue
 import time
@@ -10,16 +11,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from kvtransport.layout import Runs
 from kvtransport.outbox import SLICE_BYTES
 from kvtransport.transport import PeerId
 from kvtransport.ucx import UcxTransport
 
+Memory: TypeAlias = NDArray[np.uint8]
 _Answer = TypeVar("_Answer")
 MIB: Final = 2**20
 KIB: Final = 2**10
@@ -57,9 +60,21 @@ def sliced(runs: Runs) -> list[Runs]:
     return [pieces.part(begin, begin + turn) for begin in range(0, len(pieces), turn)]
 
 
-def copier(runs: Runs) -> Callable[[], None]:
+def private_memory() -> Memory:
+    """Which the kernel gives in pages of 2 MiB where it can."""
+    return np.ones(POOL_BYTES, np.uint8)
+
+
+def shared_memory() -> Memory:
+    """Of the kind that two processes can have in common, like the pools: in pages of 4 KiB."""
+    memory = np.frombuffer(mmap.mmap(-1, POOL_BYTES), np.uint8)
+    memory[:] = 1
+    return memory
+
+
+def copier(runs: Runs, allocate: Callable[[], Memory]) -> Callable[[], None]:
     """A plain copy of the same runs within this process, as tight as Python can have it."""
-    ours, theirs = (np.ones(POOL_BYTES, np.uint8) for _ in range(2))
+    ours, theirs = allocate(), allocate()
     sources = (runs.local + ours.ctypes.data).tolist()
     targets = (runs.remote + theirs.ctypes.data).tolist()
     sizes = runs.num_bytes.tolist()

@@ -11,7 +11,18 @@ from msgspec import Struct
 
 from .loop_delay import loop_delay
 from .nixl import HOW_TO_GET, Nixl, python_of_nixl
-from .putting import CASES, POOL_BYTES, Case, Receiver, Sender, copier, scattered, timed
+from .putting import (
+    CASES,
+    POOL_BYTES,
+    Case,
+    Receiver,
+    Sender,
+    copier,
+    private_memory,
+    scattered,
+    shared_memory,
+    timed,
+)
 from .report import AtLeast, AtMost, Figure, Result, Target
 
 TCP: Final = {"TLS": "tcp", "RNDV_THRESH": "inf"}
@@ -77,19 +88,22 @@ def _compare(
 ) -> None:
     """All take turns, so that neighbours disturb them alike; the first round is for warming up."""
     runs = scattered(case)
-    copy = copier(runs)
-    seconds: dict[str, list[float]] = {"put": [], "caller": [], "copy": [], "nixl": []}
+    copy, shared_copy = copier(runs, private_memory), copier(runs, shared_memory)
+    seconds: dict[str, list[float]] = {
+        who: [] for who in ("put", "caller", "copy", "shared_copy", "nixl")
+    }
     for _ in range(repeats + 1):
         put = sides.sender.put(runs)
         seconds["put"].append(put.seconds)
         seconds["caller"].append(put.caller_s)
         seconds["copy"].append(timed(copy))
+        seconds["shared_copy"].append(timed(shared_copy))
         if sides.nixl:
             seconds["nixl"].append(sides.nixl.write_s(case.num_bytes, case.run_bytes))
     median = {who: statistics.median(times[1:]) for who, times in seconds.items() if times}
     for who, taken in median.items():
         figures[f"{who}_{case.name}_gb_per_s"] = case.num_bytes / taken / 1e9
-    for other in median.keys() & {"copy", "nixl"}:
+    for other in median.keys() & {"copy", "shared_copy", "nixl"}:
         ratios[f"put_{case.name}_vs_{other}"] = median[other] / median["put"]
 
 
