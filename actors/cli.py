@@ -208,6 +208,8 @@ def router(
 @click.option("--page-size", default=16, show_default=True, type=click.IntRange(1, 1024),
               help="Tokens per page.")  # fmt: skip
 @click.option("--max-batch-tokens", default=512, show_default=True, type=click.IntRange(1))
+@click.option("--inter-token-s", type=click.FloatRange(0, min_open=True),
+              help="Cut prompts so that nobody waits longer for the next token.")  # fmt: skip
 @click.option("--threads", default=0, help="Threads of torch; 0 is torch's own choice.")
 @click.option("--group", default="", help="Whom it is for, such as a topic; default: everybody.")
 @click.option("--transport", default="ucx", show_default=True, type=click.Choice(["ucx", "none"]),
@@ -310,6 +312,23 @@ def trace(
         flow_views.show_flow_json(settings, flow)
     else:
         flow_views.show_flow(settings, flow)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each finding.")
+@model_option
+@url_option
+@click.pass_obj
+@clean_errors
+def doctor(settings: Settings, as_json: bool, model: str | None, url: str | None) -> None:
+    """Try what a fleet needs: broker, JetStream, UCX lanes, device, model, traces; who is there.
+
+    Exit status 1 where something is at fault; each fault comes with what to do.
+    """
+    from .diagnosis import show
+    from .doctor import Patient, examine
+
+    run(show(examine(Patient(settings, url, model)), as_json))
 
 
 @main.group()

@@ -29,6 +29,9 @@ class EngineOptions(Struct, frozen=True):
     kv_bytes: int = 1 << 30
     page_size: int = 16
     max_batch_tokens: int = 512
+    inter_token_s: float | None = None
+    """How long a request that is being answered may wait for its next token while prompts of
+    others are computed; None takes whole batches."""
     threads: int = 0
     """Torch threads; 0 leaves torch's own choice."""
     group: str = ""

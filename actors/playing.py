@@ -242,7 +242,7 @@ def _has_no_room(flow: Flow, event: Event, step: Step) -> bool:
         and event.reason == "busy"
         and isinstance(step.state, Done)
         and step.state.outcome == "refused"
-        and not flow.tokens
+        and not flow.num_tokens
         and flow.num_returns < MAX_RETURNS
     )
 

@@ -23,6 +23,7 @@ from bus.subjects import Subjects
 from bus.transfers import PoolShape
 from engine.config import EngineConfig
 from engine.engine import Engine
+from engine.grammar import GrammarCompiler
 from engine.model_files import ModelFiles, open_model
 from kvtransport.courier import Courier, CourierConfig
 from kvtransport.ucx import UcxTransport
@@ -33,7 +34,7 @@ from orchestrations.registry import load, strategies
 from .badge import Badge
 from .cachenews import CacheNews
 from .clock import monotone
-from .engine import EngineHost, Transfers
+from .engine import EngineHost, NewsFeed
 from .hosting import HostCore
 from .intake import Limits
 from .options import EngineOptions, PoolTooSmall, RouterOptions
@@ -174,14 +175,18 @@ class EngineProcess:
         self.shape = self._shape()
 
     async def run(self) -> None:
-        transfers = Transfers(asyncio.get_running_loop())
+        feed = NewsFeed(asyncio.get_running_loop())
         service = f"microserve-engine-{self.options.name}"
-        with self._courier(transfers) as courier, tracing(self.settings, service) as sink:
-            engine = self._engine(courier)
-            await self._serve(engine, transfers, sink)
+        with (
+            self._courier(feed) as courier,
+            self._compiler(feed) as compiler,
+            tracing(self.settings, service) as sink,
+        ):
+            engine = self._engine(courier, compiler)
+            await self._serve(engine, feed, sink)
             engine.check_integrity()
 
-    async def _serve(self, engine: Engine, transfers: Transfers, sink: SpanSink) -> None:
+    async def _serve(self, engine: Engine, feed: NewsFeed, sink: SpanSink) -> None:
         options = self.options
         subjects = Subjects(self.settings.namespace)
         core = HostCore(options.name, self.epoch, engine, subjects)
@@ -190,7 +195,7 @@ class EngineProcess:
         about = {"id": options.name, "role": options.role, "epoch": str(self.epoch)}
         async with NatsBus(options.url, name=options.name) as bus:
             host = EngineHost(bus, core, engine, beat, sink, self.clock, news)
-            transfers.listen(host.transferred)
+            feed.listen(host.heard)
             await bus.announce(Service("microserve-engine", VERSION, metadata=about))
             await serve(host, options.name, options.lifeline)
 
@@ -202,7 +207,7 @@ class EngineProcess:
         return self.files.pool_shape(num_pages, self.options.page_size, self.options.dtype)
 
     @contextlib.contextmanager
-    def _courier(self, transfers: Transfers) -> Iterator[Courier | None]:
+    def _courier(self, feed: NewsFeed) -> Iterator[Courier | None]:
         """The KV transport, where one is wanted."""
         if self.options.transport == "none":
             yield None
@@ -210,10 +215,14 @@ class EngineProcess:
         key = grant_key(self.settings, self.options.url)
         config = CourierConfig(self.options.name, self.epoch, self.shape, key)
         transport = UcxTransport(self.settings.libucp)
-        with Courier(config, transport, self.clock, transfers) as courier:
+        with Courier(config, transport, self.clock, feed) as courier:
             yield courier
 
-    def _engine(self, courier: Courier | None) -> Engine:
+    def _compiler(self, feed: NewsFeed) -> GrammarCompiler:
+        tokenizer, vocab_size = self.files.tokenizer(), self.files.config.vocab_size
+        return GrammarCompiler(tokenizer.document, vocab_size, tokenizer.end_tokens, feed)
+
+    def _engine(self, courier: Courier | None, compiler: GrammarCompiler) -> Engine:
         # Torch takes seconds to import and is needed nowhere else.
         import torch
 
@@ -229,8 +238,15 @@ class EngineProcess:
             dtype=options.dtype,
             buffer=courier.buffer if courier else None,
         )
-        config = EngineConfig(options.name, self.epoch, options.max_batch_tokens, self._slots)
-        return Engine(config, runner, self.files.tokenizer().detokenizer, courier, self.clock)
+        config = EngineConfig(
+            options.name,
+            self.epoch,
+            options.max_batch_tokens,
+            self._slots,
+            inter_token_s=options.inter_token_s,
+        )
+        detokenizer = self.files.tokenizer().detokenizer
+        return Engine(config, runner, detokenizer, courier, self.clock, compiler)
 
     @property
     def _slots(self) -> int:

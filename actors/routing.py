@@ -36,7 +36,6 @@ from bus.messages import (
 from bus.prefixes import unpack
 from bus.public import Rejected
 from bus.subjects import Subjects
-from bus.tokens import Tokens
 from observability.flow import FlowTrace
 from observability.spans import traceparent
 from orchestrations.machine import Done, Strategy
@@ -324,7 +323,7 @@ class RouterCore:
                 effects.append(self._farewell(flow, engine))
             for verb in flow.forget_engine(engine):
                 flow.trace.answered(verb, engine, flow.attempt, now, error=f"{engine} was lost")
-            lost = EngineLost(engine, self._gate.fleet(flow), Tokens(flow.tokens))
+            lost = EngineLost(engine, self._gate.fleet(flow), flow.answered)
             effects += self._player.play(flow, lost, now)
         return effects
 

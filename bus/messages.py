@@ -40,6 +40,13 @@ Reason: TypeAlias = Literal[
 FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "error"]
 
 
+class Grammar(Struct, frozen=True):
+    """What an answer has to look like: a JSON schema, as JSON text, or a regular expression."""
+
+    kind: Literal["json_schema", "regex"]
+    text: str
+
+
 class Sampling(Struct, frozen=True, omit_defaults=True):
     """How tokens are chosen. The defaults are greedy decoding of 128 tokens.
 
@@ -64,6 +71,21 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
     """Ends generation besides the model's own end tokens."""
     logprobs: int | None = None
     """None: no log-probabilities; n: the chosen token's and those of the n most likely."""
+    n: int = 1
+    """So many answers to one prompt. The random numbers of each are its own; those of the first are
+    the same whatever ``n`` is."""
+    min_tokens: int = 0
+    """End tokens are not chosen, and stop strings not looked for, in so many first tokens."""
+    ignore_eos: bool = False
+    """The model's own end tokens end nothing."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(token, what is added to its logit), each token once."""
+    grammar: Grammar | None = None
+    """The answer is a sentence of this grammar, unless ``max_tokens`` cuts it off."""
+    echo: bool = False
+    """The prompt comes before the answer."""
+    prompt_logprobs: int | None = None
+    """As ``logprobs``, of the prompt's tokens; the engine that generates computes all of them."""
 
 
 class Mailbox(Struct, frozen=True):
@@ -294,6 +316,8 @@ class Followed(Struct, frozen=True, array_like=True, gc=False):
     flow: str
     offset: int
     tokens: Tokens
+    choice: int = 0
+    """Which of the request's answers."""
 
 
 Progress: TypeAlias = tuple[Followed, ...]

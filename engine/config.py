@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from msgspec import Struct
 
 
@@ -20,6 +22,9 @@ class EngineConfig(Struct, frozen=True):
     max_running: int = 64
     prefill_chunk: int = 512
     """Tokens of one prompt in one step."""
+    inter_token_s: float | None = None
+    """How long those that decode may wait for their next token while prompts are computed: longer
+    prompts are cut accordingly. None: no longer than a full batch takes."""
     max_waiting: int = 4096
     """Commands that wait for pages, their turn or KV; more are refused as ``busy``."""
     remembered_flows: int = 8192
@@ -31,6 +36,8 @@ class EngineConfig(Struct, frozen=True):
                 raise ValueError(f"{name}={getattr(self, name)}: give at least 1")
         if self.remembered_flows < 0:
             raise ValueError(f"remembered_flows={self.remembered_flows}: give at least 0")
+        if self.inter_token_s is not None and not 0 < self.inter_token_s < inf:
+            raise ValueError(f"inter_token_s={self.inter_token_s}: give seconds above 0, or None")
         if self.max_running > self.max_batch_tokens:
             raise ValueError(
                 f"max_running={self.max_running} with max_batch_tokens={self.max_batch_tokens}: "

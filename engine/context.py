@@ -50,6 +50,10 @@ class Context:
         return self._table[: self.num_pages]
 
     @property
+    def capacity(self) -> int:
+        return len(self._tokens)
+
+    @property
     def num_pending(self) -> int:
         return self.num_tokens - self.num_computed
 

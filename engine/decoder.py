@@ -1,7 +1,7 @@
 """The network: a decoder-only transformer of the Llama kind, over a paged KV cache.
 
-Llama, Qwen2 and Qwen3 differ in what a checkpoint holds: Qwen2 has biases on queries, keys and
-values, Qwen3 normalises every head's queries and keys.
+What families differ in is in the checkpoint (biases) or in `ModelConfig` (norms of heads, windows);
+`engine.family` says what else would need work here.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class Attention(Struct, frozen=True):
     output: Linear
     query_norm: Norm | None
     key_norm: Norm | None
+    window: int | None
+    """How many tokens each token looks back at, itself included; None for all."""
 
 
 class FeedForward(Struct, frozen=True):
@@ -97,7 +99,8 @@ class Decoder(Struct, frozen=True):
         for index, (layer, cache) in enumerate(zip(self.layers, caches, strict=True)):
             queries = self._write(layer, x, turn, paged, cache)
             on_layer(index)
-            found = paged.attend(cache, queries, self.config.num_kv_heads)
+            window = layer.attention.window
+            found = paged.attend(cache, queries, self.config.num_kv_heads, window)
             x = x + layer.attention.output(found.flatten(1))
             x = x + layer.feed_forward(layer.feed_forward_norm(x))
         return x
@@ -144,7 +147,8 @@ class _Loading:
         embedding = self._checkpoint.take(
             "model.embed_tokens.weight", (config.vocab_size, config.hidden_size)
         )
-        layers = tuple(self._layer(f"model.layers.{index}") for index in range(config.num_layers))
+        windows = config.windows or (None,) * config.num_layers
+        layers = tuple(self._layer(f"model.layers.{i}", w) for i, w in enumerate(windows))
         norm = self._norm("model.norm", config.hidden_size)
         return Decoder(config, embedding, layers, norm, self._head(embedding))
 
@@ -154,16 +158,16 @@ class _Loading:
             return Linear(embedding)
         return self._linear("lm_head", self._config.hidden_size, self._config.vocab_size)
 
-    def _layer(self, prefix: str) -> Layer:
+    def _layer(self, prefix: str, window: int | None) -> Layer:
         hidden = self._config.hidden_size
         return Layer(
             attention_norm=self._norm(f"{prefix}.input_layernorm", hidden),
-            attention=self._attention(f"{prefix}.self_attn"),
+            attention=self._attention(f"{prefix}.self_attn", window),
             feed_forward_norm=self._norm(f"{prefix}.post_attention_layernorm", hidden),
             feed_forward=self._feed_forward(f"{prefix}.mlp"),
         )
 
-    def _attention(self, prefix: str) -> Attention:
+    def _attention(self, prefix: str, window: int | None) -> Attention:
         config = self._config
         hidden = config.hidden_size
         query_size = config.num_heads * config.head_dim
@@ -176,6 +180,7 @@ class _Loading:
             output=self._linear(f"{prefix}.o_proj", query_size, hidden),
             query_norm=self._norm(f"{prefix}.q_norm", config.head_dim) if normed else None,
             key_norm=self._norm(f"{prefix}.k_norm", config.head_dim) if normed else None,
+            window=window,
         )
 
     def _feed_forward(self, prefix: str) -> FeedForward:

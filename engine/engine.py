@@ -23,10 +23,12 @@ from bus.wire import Wire
 
 from .acceptance import accept_prompt
 from .config import EngineConfig
+from .constraint import Compiled, Compiler
 from .delivering import Delivering
 from .flows import Flow, Flows
 from .generating import Generating
 from .journal import CacheChanges
+from .news import News
 from .outcomes import Outcome, Told
 from .pages import Pages
 from .parts import Parts
@@ -57,14 +59,18 @@ class Engine:
         detokenizer: Callable[[], Detokenizer],
         wire: Wire | None,
         clock: Callable[[], float],
+        compiler: Compiler | None = None,
     ) -> None:
         """``detokenizer`` makes one for each answer. Without a ``wire`` nothing is received or
-        sent. ``clock`` measures, in seconds, what a step takes."""
+        sent, without a ``compiler`` there are no grammars. ``clock`` measures, in seconds, what a
+        step takes."""
         shape, counters = runner.card.shape, Counters()
         pages = Pages(shape.num_pages, shape.page_size)
         scheduler = Scheduler(config, pages, counters)
         flows = Flows(config.remembered_flows)
-        self._parts = Parts(config, runner.card, wire, pages, scheduler, flows, counters)
+        self._parts = Parts(
+            config, runner.card, wire, pages, scheduler, flows, counters, compiler=compiler
+        )
         self._generating = Generating(self._parts, detokenizer)
         self._receiving = Receiving(self._parts, self._generating)
         self._delivering = Delivering(self._parts)
@@ -96,14 +102,17 @@ class Engine:
         """
         check_integrity(self._parts)
 
-    def handle(self, event: Order | TransferEvent, now: float) -> list[Outcome]:
-        """Obey an order, or learn how a transfer ended. Computes nothing; returns quickly."""
+    def handle(self, event: Order | News, now: float) -> list[Outcome]:
+        """Obey an order, or learn how a transfer ended or a grammar was compiled. Computes nothing;
+        returns quickly."""
         self._parts.scheduler.wake()
         if isinstance(event, Order):
             return self._obey(event, now)
         flow = self._parts.flows.find((event.flow, event.attempt))
         if flow is None:
             return []
+        if isinstance(event, Compiled):
+            return self._compiled(flow, event, now) + self._parts.settle(flow)
         return self._transferred(flow, event, now) + self._parts.settle(flow)
 
     def step(self, now: float) -> list[Outcome]:
@@ -193,6 +202,12 @@ class Engine:
         self._receiving.revoke(flow)
         self._delivering.abort(flow)
         return self._parts.settle(flow)
+
+    def _compiled(self, flow: Flow, event: Compiled, now: float) -> list[Outcome]:
+        outcomes = self._generating.compiled(flow, event, now)
+        if outcomes:  # refused: the context has no use
+            self._receiving.revoke(flow)
+        return outcomes
 
     def _transferred(self, flow: Flow, event: TransferEvent, now: float) -> list[Outcome]:
         match event:

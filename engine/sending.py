@@ -11,6 +11,7 @@ from bus.transfers import Delivered
 from bus.wire import Wire
 
 from .context import Context
+from .runner import Choice
 from .sequence import Sequence
 
 
@@ -61,8 +62,8 @@ class Sending(Sequence):
     def room_at_admission(self, chunk: int) -> int:
         return self.context.num_tokens
 
-    def choice(self) -> None:
-        return None
+    def choices(self, begin: int, end: int) -> tuple[Choice, ...]:
+        return ()
 
     def write_matched(self, num_layers: int) -> None:
         """Send what the cache had, in all layers."""

@@ -39,8 +39,8 @@ class Sequence:
         """How many tokens must have pages when the work begins with ``chunk`` of them."""
         raise NotImplementedError
 
-    def choice(self) -> Choice | None:
-        """How to choose what follows the last token; None where nothing does."""
+    def choices(self, begin: int, end: int) -> tuple[Choice, ...]:
+        """What is to be known of what follows the last of the tokens ``[begin, end)``."""
         raise NotImplementedError
 
     def admitted(self, now: float) -> None:
@@ -54,12 +54,11 @@ class Sequence:
     def row(self, num_tokens: int) -> Row:
         begin = self.context.num_computed
         end = begin + num_tokens
-        last = end == self.context.num_tokens
         return Row(
             tokens=self.context.tokens[begin:end],
             position=begin,
             pages=self.context.table,
-            choice=self.choice() if last else None,
+            choices=self.choices(begin, end),
         )
 
     def advance(self, num_tokens: int) -> None:

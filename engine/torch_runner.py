@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, TypeAlias
 
 import torch
@@ -68,18 +69,18 @@ class TorchRunner:
         return self._card
 
     @torch.inference_mode()
-    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[Sampled | None]:
+    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[tuple[Sampled, ...]]:
         """See `Runner.run`. No rows give no results."""
         if not rows:
             return []
-        choices = [row.choice for row in rows if row.choice]
+        choices = [choice for row in rows for choice in row.choices]
         logits = self._forward(rows, on_layer)
         chosen = iter(choose(logits, choices) if choices else ())
-        return [next(chosen) if row.choice else None for row in rows]
+        return [tuple(islice(chosen, len(row.choices))) for row in rows]
 
     @torch.inference_mode()
     def logits(self, rows: list[Row]) -> Tensor:
-        """As `run`, but the float32 logits ``[rows with a choice, vocab_size]`` themselves."""
+        """As `run`, but the float32 logits ``[choices, vocab_size]`` themselves."""
         return self._forward(rows, None)
 
     def _forward(self, rows: list[Row], on_layer: OnLayer | None) -> Tensor:

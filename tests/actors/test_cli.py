@@ -26,7 +26,7 @@ def microserve(*arguments: str) -> Result:
 def test_help_names_every_command() -> None:
     shown = microserve("--help").output
 
-    for command in ("demo", "up", "engine", "router", "generate", "trace", "orchestrations"):
+    for command in ("demo", "up", "engine", "router", "generate", "trace", "doctor"):
         assert command in shown
 
 

@@ -307,7 +307,18 @@ def test_the_routers_copy_of_the_answer_has_every_token_once(router: Router) -> 
         progress = (Followed(FLOW, offset, Tokens(tokens)),)
         router.hear(decode(encode(progress), Progress))
 
-    assert router.core.flows[FLOW].tokens == [7, 8, 9]
+    assert router.core.flows[FLOW].answers == {0: [7, 8, 9]}
+
+
+def test_of_several_answers_the_router_has_a_copy_of_each(router: Router) -> None:
+    router.ask("data_parallel")
+
+    router.hear((Followed(FLOW, 0, Tokens([7])), Followed(FLOW, 0, Tokens([8, 9]), choice=1)))
+
+    assert router.core.flows[FLOW].answers == {0: [7], 1: [8, 9]}
+    [done] = said(router.hear(Withdrawn(FLOW)))
+    assert isinstance(done, Done)
+    assert (done.offset, done.usage.completion_tokens) == (3, 3)
 
 
 def test_the_users_last_word_says_how_many_tokens_there_were(router: Router) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bench import hop, tokens
+from bench import hop, pages, tokens
 from bench.crew import Crew, PartyFailed, cpu_s
 from bench.parties.conversation import Ready
 from bench.parties.fleet import ActorConfig
@@ -56,6 +56,16 @@ def test_a_benchmark_finds_the_ratios_it_promises_and_leaves_no_process(
     assert all(math.isfinite(n) and n > 0 for n in numbers if not isinstance(n, str))
     after = {child.pid for child in psutil.Process().children(recursive=True)}
     assert after <= before
+
+
+def test_the_benchmark_of_pages_compares_every_operation_beside_much_and_beside_little() -> None:
+    plan = pages.Plan(few_sequences=2, many_sequences=5, few_pages=400, many_pages=500, num_times=3)
+
+    result = pages.measure(plan)
+
+    assert set(result.targets) == set(result.ratios)
+    assert len(result.ratios) == 2 * 6 + 2
+    assert all(math.isfinite(ratio) and ratio > 0 for ratio in result.ratios.values())
 
 
 async def test_a_party_that_cannot_begin_is_reported_by_name() -> None:

@@ -13,7 +13,7 @@ from actors.badge import Badge
 from actors.cachenews import CacheNews
 from actors.client import Client
 from actors.clock import monotone
-from actors.engine import EngineHost, Transfers
+from actors.engine import EngineHost, NewsFeed
 from actors.hosting import HostCore
 from actors.intake import Limits, Tokenizer
 from actors.recorder import MemoryRecorder
@@ -164,7 +164,7 @@ async def _member(
     role: Role,
 ) -> Member:
     broker, network, sink = outside
-    clock, transfers = monotone(), Transfers(asyncio.get_running_loop())
+    clock, transfers = monotone(), NewsFeed(asyncio.get_running_loop())
     transport = network.transport()
     config = CourierConfig(name, 1, model.card.shape, b"key")
     courier = stack.enter_context(Courier(config, transport, clock, transfers))
@@ -190,7 +190,7 @@ async def _member(
         return badge.beat(engine.statistics(), news.sequence)
 
     host = EngineHost(bus, core, engine, beat, sink, clock, news)
-    transfers.listen(host.transferred)
+    transfers.listen(host.heard)
     task = asyncio.create_task(host.run())
     tasks.append(task)
     await host.ready.wait()
