@@ -264,7 +264,7 @@ class RouterCore:
         flow = self.flows.get(wished.flow)
         if flow is None or flow.is_waiting or wished.engine not in self.engines_of(flow.model):
             return []
-        return self._player.play(flow, Directed(wished.engine, Tokens(flow.tokens)), now)
+        return self._player.play(flow, Directed(wished.engine, flow.answered), now)
 
     def _ticked(self, now: float) -> list[Effect]:
         effects: list[Effect] = []

@@ -17,7 +17,8 @@ from collections.abc import Callable
 import numpy as np
 
 from .commands import Commands
-from .layout import Offsets, Runs
+from .layout import Runs
+from .mapped import Bytes, copy_runs
 from .transport import (
     PEER_ID_BYTES,
     Handler,
@@ -120,16 +121,18 @@ class MemoryTransport:
         return peer
 
     def put(self, peer: PeerId, memory: bytes, runs: Runs) -> None:
-        ours, theirs = runs.reach()
-        if ours > len(self._pool) or theirs > int.from_bytes(memory, "little"):
-            raise ValueError(f"runs reach to bytes {ours} here and {theirs} there")
-        target = self._reach(peer)
-        if target is None:
-            return
-        self._counts["put_runs"] += len(runs)
-        self._counts["put_bytes"] += runs.total_bytes()
-        for source, to, size in zip(*_lists(runs), strict=True):
-            target.pool[to : to + size] = self._pool[source : source + size]
+        self._check(memory, runs)
+        if target := self._reach(peer):
+            self._counts["put_runs"] += len(runs)
+            self._counts["put_bytes"] += runs.total_bytes()
+            copy_runs(self._pool, target.pool, runs)
+
+    def get(self, peer: PeerId, memory: bytes, runs: Runs) -> None:
+        self._check(memory, runs)
+        if source := self._reach(peer):
+            self._counts["got_runs"] += len(runs)
+            self._counts["got_bytes"] += runs.total_bytes()
+            copy_runs(source.pool, self._pool, runs.reversed())
 
     def flush(self, peer: PeerId, done: Callable[[], None]) -> None:
         if self._reach(peer):
@@ -147,8 +150,8 @@ class MemoryTransport:
     # --- from other transports' threads ---------------------------------------------------------
 
     @property
-    def pool(self) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
-        """What peers write to, and do not read."""
+    def pool(self) -> Bytes:
+        """What peers write to and read."""
         return self._pool
 
     def deliver(self, sender: PeerId, data: bytes) -> None:
@@ -162,6 +165,11 @@ class MemoryTransport:
         self._commands.offer(lambda: self._lose(peer))
 
     # --- the thread itself ----------------------------------------------------------------------
+
+    def _check(self, memory: bytes, runs: Runs) -> None:
+        ours, theirs = runs.reach()
+        if ours > len(self._pool) or theirs > int.from_bytes(memory, "little"):
+            raise ValueError(f"runs reach to bytes {ours} here and {theirs} there")
 
     def _reach(self, peer: PeerId) -> MemoryTransport | None:
         return self._network.find(peer) if peer in self._peers else None
@@ -190,11 +198,3 @@ class MemoryTransport:
             timeout_s = self._commands.ask(self._handler.turn)
             timeout_s = 0.0 if self._commands else timeout_s
         self._commands.close()
-
-
-def _lists(runs: Runs) -> tuple[list[int], list[int], list[int]]:
-    def plain(offsets: Offsets) -> list[int]:
-        numbers: list[int] = offsets.tolist()
-        return numbers
-
-    return plain(runs.local), plain(runs.remote), plain(runs.num_bytes)
