@@ -174,8 +174,8 @@ class Player:
         """Withdraw the version; the flow begins again with another, to the same answer: tokens are
         a function of the request, and what comes twice is dropped by its offset."""
         ref = flow.serving.ref
-        self._table.catalog.withdraw(ref)
-        effects: list[Effect] = [Withdraw(ref, step.fault)]
+        is_first = self._table.catalog.withdraw(ref)
+        effects: list[Effect] = [Withdraw(ref, step.fault)] if is_first else []
         serving = self._table.catalog.serving(flow.slot, flow.id)
         if serving is None or isinstance(event, _ENDINGS):
             over = Step(_ended_by(event, step), step.commands)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -15,7 +16,8 @@ from typing import Any, Protocol
 
 import uvloop
 
-from bus.interface import Service
+from bus.interface import BusError, Service
+from bus.jetstream import JetStreamBuckets
 from bus.messages import Beat
 from bus.nats import NatsBus
 from bus.subjects import Subjects
@@ -37,9 +39,14 @@ from .engine import EngineHost, NewsFeed
 from .hosting import HostCore
 from .intake import Limits
 from .options import EngineOptions, PoolTooSmall, RouterOptions
-from .router import Desk, RouterHost
+from .recorder import Recorder, StoreRecorder
+from .recordings import RecordingError, RecordingStore
+from .router import Desk, Lasting, RouterHost
 from .routing import RouterConfig, RouterCore
 from .settings import Settings, grant_key
+from .version_store import VersionStore
+
+logger = logging.getLogger("microserve.router")
 
 VERSION = "0.1.0"
 
@@ -102,6 +109,19 @@ def tracing(settings: Settings, service: str) -> Iterator[SpanSink]:
         yield sink
 
 
+@contextlib.contextmanager
+def recording(settings: Settings) -> Iterator[Recorder | None]:
+    """Where a router's flows are kept; None, and a word in the log, where that cannot be had."""
+    try:
+        recorder = StoreRecorder(RecordingStore(settings.recordings))
+    except RecordingError as error:
+        logger.warning("flows are not recorded: %s", error)
+        yield None
+        return
+    with contextlib.closing(recorder):
+        yield recorder
+
+
 # --- router -------------------------------------------------------------------------------------
 
 
@@ -113,12 +133,22 @@ async def router(settings: Settings, options: RouterOptions) -> None:
     config = RouterConfig(
         options.name, Subjects(settings.namespace), options.orchestration, options.stall_s
     )
-    with tracing(settings, "microserve-router") as sink:
+    with tracing(settings, "microserve-router") as sink, recording(settings) as recorder:
         async with NatsBus(options.url, name=options.name) as bus:
             core = RouterCore(config, known)
-            host = RouterHost(bus, core, {files.name: desk}, sink, monotone())
+            lasting = Lasting(await _versions(bus, settings), recorder)
+            host = RouterHost(bus, core, {files.name: desk}, sink, monotone(), lasting=lasting)
             await bus.announce(Service("microserve-router", VERSION, metadata={"id": options.name}))
             await serve(host, options.name, options.lifeline)
+
+
+async def _versions(bus: NatsBus, settings: Settings) -> VersionStore | None:
+    """None, and a word in the log, where the broker keeps nothing."""
+    try:
+        return await VersionStore.open(JetStreamBuckets(bus), settings.namespace)
+    except BusError as error:
+        logger.warning("orchestrations are those that are installed: %s", error)
+        return None
 
 
 def _desk(files: ModelFiles) -> Desk:

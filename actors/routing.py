@@ -44,7 +44,7 @@ from .admission import AdmissionConfig, AdmissionStatistics, Waiter
 from .cache_index import CacheIndex
 from .catalog import Catalog
 from .claims import num_tokens
-from .effects import Effect, Publish, Send
+from .effects import Effect, Publish, Send, Withdraw
 from .flow import Flow, verb_of
 from .gate import Gate
 from .inputs import (
@@ -54,6 +54,7 @@ from .inputs import (
     RouterInput,
     Ticked,
     Undelivered,
+    Unloadable,
     Wished,
     Withdrawn,
 )
@@ -187,6 +188,8 @@ class RouterCore:
             case Loaded(ref, strategy):
                 self.catalog.load(ref, strategy)
                 return []
+            case Unloadable(ref, reason):
+                return [Withdraw(ref, reason)] if self.catalog.withdraw(ref) else []
             case Activated(slot, activation):
                 self.catalog.activate(slot, activation)
                 return []
