@@ -8,10 +8,13 @@ from typing import TypeAlias
 
 from msgspec.structs import replace
 
-from bus.public import Delta, Done, Reply
+from bus.public import ChoiceDone, Delta, Done, Echo, Reply, Spoken
 
 Heard: TypeAlias = Reply | None
 """None: the broker found nobody to take the request."""
+
+
+PROMPT = -1
 
 
 class Answer:
@@ -23,7 +26,10 @@ class Answer:
     def __init__(self) -> None:
         self._heard: deque[Heard] = deque()
         self._news: asyncio.Future[None] | None = None
-        self._num_seen = 0
+        self._num_seen: dict[int, int] = {}
+        """Tokens, by choice."""
+        self._is_told: set[int] = set()
+        """Choices that have ended, and `PROMPT`."""
 
     def put(self, heard: Heard) -> None:
         self._heard.append(heard)
@@ -42,21 +48,32 @@ class Answer:
             await self.news()
         return self._heard.popleft()
 
-    def read(self) -> Delta | Done | None:
-        """The next tokens or the end, where they were heard. Every token comes once, by its offset.
+    def read(self) -> Spoken | None:
+        """The prompt, the next tokens or the end, where they were heard. Every token comes once, by
+        its offset.
 
         Not a coroutine that waits: one for every token was a fifth of what a client spent.
         """
         while self._heard:
             message = self._heard.popleft()
             if isinstance(message, Delta):
-                seen, end = self._num_seen, message.offset + len(message.tokens)
+                seen = self._num_seen.get(message.choice, 0)
+                end = message.offset + len(message.tokens)
                 if end > seen:
-                    self._num_seen = end
+                    self._num_seen[message.choice] = end
                     return message if message.offset >= seen else _unseen(message, seen)
-            elif isinstance(message, Done):
+            elif isinstance(message, Done | Echo | ChoiceDone) and self._is_news(message):
                 return message
         return None
+
+    def _is_news(self, message: Done | Echo | ChoiceDone) -> bool:
+        """Not where the request was begun again on another engine, and says it again."""
+        if isinstance(message, Done):
+            return True
+        key = message.choice if isinstance(message, ChoiceDone) else PROMPT
+        is_news = key not in self._is_told
+        self._is_told.add(key)
+        return is_news
 
 
 def _unseen(delta: Delta, seen: int) -> Delta:

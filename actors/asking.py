@@ -13,7 +13,7 @@ from bus.codec import Undecodable, decode, encode_json
 from bus.interface import Bus, Message
 from bus.messages import Beat
 from bus.nats import NatsBus
-from bus.public import ChatMessage, Delta, Done, GenerateRequest, Welcome
+from bus.public import ChatMessage, Delta, Done, Echo, GenerateRequest, Spoken, Welcome
 from bus.subjects import Subjects
 
 from .client import Client
@@ -85,10 +85,10 @@ async def only_model(bus: Bus, subjects: Subjects) -> str:
     raise click.UsageError(f"several models are served: give --model-name, {sorted(seen)}")
 
 
-def _print(message: Welcome | Delta | Done, as_json: bool) -> None:
+def _print(message: Welcome | Spoken, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(encode_json(message).decode() + "\n")
-    elif isinstance(message, Delta):
+    elif isinstance(message, Delta | Echo):
         sys.stdout.write(message.text)
     elif isinstance(message, Done):
         sys.stdout.write("\n")

@@ -38,8 +38,11 @@ class Catalog:
         else:
             self._active[slot] = activation
 
-    def withdraw(self, ref: Ref) -> None:
+    def withdraw(self, ref: Ref) -> bool:
+        """False where it was withdrawn before."""
+        is_new = ref not in self._withdrawn
         self._withdrawn.add(ref)
+        return is_new
 
     def names(self) -> tuple[str, ...]:
         """What a request may ask for."""
@@ -49,13 +52,17 @@ class Catalog:
         """Who serves a new flow; None where nobody can any more (its name was asked for and has no
         version left)."""
         if slot is not None:
-            return self._first([*self._refs(slot, flow), Ref(slot)])
+            return self._named(slot, flow)
         for ref in (*self._refs(None, flow), Ref(self.default)):
             # What is installed stands for its name here, which may have versions of its own.
-            found = self._first([ref]) if ref.number else self.serving(ref.name, flow)
+            found = self._first([ref]) if ref.number else self._named(ref.name, flow)
             if found is not None:
                 return found
         return None
+
+    def _named(self, name: str, flow: str) -> Serving | None:
+        name = name or self.default
+        return self._first([*self._refs(name, flow), Ref(name)])
 
     def _refs(self, slot: str | None, flow: str) -> tuple[Ref, ...]:
         activation = self._active.get(slot)

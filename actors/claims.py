@@ -17,9 +17,9 @@ allows would leave most of it empty."""
 
 
 def num_tokens(request: Request) -> int:
-    """Of prompt and answer, as far as room is kept for it."""
+    """Of prompt and answers, as far as room is kept for them. Answers share the prompt's pages."""
     answer = max(0, request.sampling.max_tokens - request.offset)
-    return len(request.prompt) + min(answer, ANSWER_TOKENS)
+    return len(request.prompt) + request.sampling.n * min(answer, ANSWER_TOKENS)
 
 
 def claims(

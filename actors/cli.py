@@ -197,6 +197,20 @@ def router(
     run(router(settings, options))
 
 
+class Adapter(click.ParamType[tuple[str, str]]):
+    """A name, and the folder that it stands for."""
+
+    name = "ADAPTER"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> tuple[str, str]:
+        name, _, folder = str(value).partition("=")
+        if not (name and folder):
+            self.fail(f"{value!r} is not NAME=FOLDER", param, context)
+        return name, folder
+
+
 @main.command()
 @click.option("--name", help="Default: random.")
 @role_option
@@ -207,7 +221,18 @@ def router(
               help="Memory for KV pages.")  # fmt: skip
 @click.option("--page-size", default=16, show_default=True, type=click.IntRange(1, 1024),
               help="Tokens per page.")  # fmt: skip
+@click.option(
+    "--draft-tokens",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Guess so many tokens of an answer in a step, from what it repeats; 0: none.",
+)
 @click.option("--max-batch-tokens", default=512, show_default=True, type=click.IntRange(1))
+@click.option("--inter-token-s", type=click.FloatRange(0, min_open=True),
+              help="Cut prompts so that nobody waits longer for the next token.")  # fmt: skip
+@click.option("--adapter", "adapters", multiple=True, type=Adapter(), metavar="NAME=FOLDER",
+              help="A LoRA adapter as PEFT saves it; may be given several times.")  # fmt: skip
 @click.option("--threads", default=0, help="Threads of torch; 0 is torch's own choice.")
 @click.option("--group", default="", help="Whom it is for, such as a topic; default: everybody.")
 @click.option("--transport", default="ucx", show_default=True, type=click.Choice(["ucx", "none"]),
@@ -312,6 +337,23 @@ def trace(
         flow_views.show_flow(settings, flow)
 
 
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each finding.")
+@model_option
+@url_option
+@click.pass_obj
+@clean_errors
+def doctor(settings: Settings, as_json: bool, model: str | None, url: str | None) -> None:
+    """Try what a fleet needs: broker, JetStream, UCX lanes, device, model, traces; who is there.
+
+    Exit status 1 where something is at fault; each fault comes with what to do.
+    """
+    from .diagnosis import show
+    from .doctor import Patient, examine
+
+    run(show(examine(Patient(settings, url, model)), as_json))
+
+
 @main.group()
 def orchestrations() -> None:
     """List, show, draw and check the strategies."""
@@ -335,16 +377,18 @@ def show_orchestration(name: str) -> None:
 
 
 @orchestrations.command("draw")
+@click.option("--svg", "as_svg", is_flag=True, help="As a picture; default: Mermaid.")
 @click.argument("name")
-def draw_orchestration(name: str) -> None:
-    """NAME or FILE as a Mermaid state diagram, made by walking its paths."""
+def draw_orchestration(name: str, as_svg: bool) -> None:
+    """NAME or FILE as a state diagram, made by walking its paths."""
     from .showing import draw_strategy
 
-    draw_strategy(name)
+    draw_strategy(name, as_svg)
 
 
 @orchestrations.command("check")
 @click.argument("names", nargs=-1)
+@clean_errors
 def check_orchestrations(names: tuple[str, ...]) -> None:
     """Walk every path of each NAME or FILE (default: all that are installed).
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from bus.codec import Undecodable, decode, encode
 from bus.interface import Bus, Message, Subscription
-from bus.public import Batch, Delta, Done, GenerateRequest, Rejected, Reply, Welcome
+from bus.public import Batch, Delta, Done, GenerateRequest, Rejected, Reply, Spoken, Welcome
 from bus.subjects import Subjects
 
 from .answer import Answer
@@ -79,8 +79,9 @@ class Client:
 
     async def generate(
         self, model: str, request: GenerateRequest, headers: Mapping[str, str] | None = None
-    ) -> AsyncGenerator[Welcome | Delta | Done, None]:
-        """The answer as it comes: one `Welcome`, `Delta`s without gap or repeat, one `Done`.
+    ) -> AsyncGenerator[Welcome | Spoken, None]:
+        """The answer as it comes: one `Welcome`, an `Echo` where it was asked for, `Delta`s without
+        gap or repeat, where several answers were asked for one `ChoiceDone` for each, one `Done`.
 
         Leaving the iterator early cancels the request.
 
@@ -157,7 +158,7 @@ class Client:
             self._by_tag[tag].put(None)
 
     def _sort(self, reply: Reply) -> None:
-        if isinstance(reply, Delta | Done):
+        if isinstance(reply, Spoken):
             self._follow(reply)
             return
         self._unheard.pop(reply.tag, None)
@@ -170,7 +171,7 @@ class Client:
             for early in self._strangers.pop(reply.flow, ()):
                 answer.put(early)
 
-    def _follow(self, reply: Delta | Done) -> None:
+    def _follow(self, reply: Spoken) -> None:
         answer = self._by_flow.get(reply.flow)
         if answer is not None:
             answer.put(reply)

@@ -1,8 +1,8 @@
 """The engine host: an `Engine` on the bus.
 
 ```
-bus loop      | orders, transfer events -> HostCore -> reports, tokens, beats |
-device thread |                  engine.step, one at a time                   |
+bus loop      | orders, transfers, grammars -> HostCore -> reports, tokens, beats |
+device thread |                    engine.step, one at a time                     |
 ```
 
 The engine has one owner at a time. While a step is on the device thread, orders are accepted and
@@ -26,7 +26,7 @@ from bus.codec import Undecodable, decode, encode
 from bus.interface import Bus, BusError, Message
 from bus.messages import Accepted, Beat, Order, Refused
 from bus.subjects import last
-from bus.transfers import TransferEvent
+from engine.news import News
 from engine.outcomes import Outcome
 from observability.sink import SpanSink
 from observability.spans import SpanContext, parse_traceparent
@@ -57,29 +57,29 @@ class _Ordered(Struct, frozen=True):
     parent: SpanContext | None
 
 
-_Pending: TypeAlias = _Ordered | TransferEvent
+_Pending: TypeAlias = _Ordered | News
 
 
-class Transfers:
-    """Transfer events on their way from the transport's thread to the loop, in order."""
+class NewsFeed:
+    """News on its way from the threads of transport and grammars to the loop, in order."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._early: list[TransferEvent] = []
-        self._handler: Callable[[TransferEvent], None] = self._early.append
+        self._early: list[News] = []
+        self._handler: Callable[[News], None] = self._early.append
 
-    def __call__(self, event: TransferEvent) -> None:
+    def __call__(self, event: News) -> None:
         """Take an event, from any thread. After the loop has ended nobody is there to care."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._hand_on, event)
 
-    def listen(self, handler: Callable[[TransferEvent], None]) -> None:
+    def listen(self, handler: Callable[[News], None]) -> None:
         """Call ``handler`` on the loop for every event, those that came before included."""
         self._handler = handler
         for event in self._early:
             handler(event)
 
-    def _hand_on(self, event: TransferEvent) -> None:
+    def _hand_on(self, event: News) -> None:
         self._handler(event)
 
 
@@ -126,8 +126,8 @@ class EngineHost:
             await self._goodbye()
             device.close()
 
-    def transferred(self, event: TransferEvent) -> None:
-        """Hand in what the KV transport said, on the loop."""
+    def heard(self, event: News) -> None:
+        """Hand in what the KV transport or the compiler of grammars said, on the loop."""
         self._enqueue(event)
 
     # --- orders ---
@@ -175,7 +175,7 @@ class EngineHost:
         if isinstance(item, _Ordered):
             effects = self.core.order(item.order, item.parent, now)
         else:
-            effects = self.core.transfer(item, now)
+            effects = self.core.news(item, now)
         if self.engine.has_work:
             self._wake.set()
         await self._carrier.carry(effects)

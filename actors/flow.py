@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +26,7 @@ from bus.messages import (
     Suspended,
 )
 from bus.prefixes import chain
+from bus.tokens import Tokens
 from observability.flow import FlowTrace
 from orchestrations.machine import Done, Idle, Instruction, State
 
@@ -80,8 +82,8 @@ class Flow:
     """Commands without an answer, by (verb, engine)."""
     touched: set[str] = field(default_factory=set)
     """Engines that may hold something for this flow."""
-    tokens: list[int] = field(default_factory=list)
-    """The answer so far, as the router's own mailbox told it."""
+    answers: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """Each answer so far, by choice, as the router's own mailbox told it."""
     first_token_s: float | None = None
     fault: Reason = "internal"
     """Why the strategy could not go on, where it raised."""
@@ -91,6 +93,17 @@ class Flow:
     """Pages at the start of the prompt that engines had when it was bound."""
     steps: list[RecordedStep] = field(default_factory=list)
     _chains: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def answered(self) -> Tokens:
+        """What a new attempt can go on from. Several answers are all made again, to the same
+        tokens: an engine begins them together."""
+        return Tokens(self.answers[0] if self.request.sampling.n == 1 else ())
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all answers so far."""
+        return sum(map(len, self.answers.values()))
 
     @property
     def done(self) -> Done | None:
@@ -113,8 +126,8 @@ class Flow:
 
     def order(self, command: AnyCommand, router: str, epoch: int) -> Order:
         """The command on the wire, owed from now on."""
-        priority = self.request.priority
-        order = Order(self.id, self.attempt, router, command, epoch, priority)
+        asked = self.request
+        order = Order(self.id, self.attempt, router, command, epoch, asked.priority, asked.adapter)
         self.owed[type(command).__name__, command.engine] = order
         self.touched.add(command.engine)
         return order
@@ -124,9 +137,10 @@ class Flow:
         self.active_s = now
         if self.first_token_s is None:
             self.first_token_s = now
-        missing = more.offset + len(more.tokens) - len(self.tokens)
+        answer = self.answers[more.choice]
+        missing = more.offset + len(more.tokens) - len(answer)
         if 0 < missing <= len(more.tokens):
-            self.tokens.extend(more.tokens[-missing:])
+            answer.extend(more.tokens[-missing:])
 
     def forget_engine(self, engine: str) -> list[str]:
         """Nothing is owed by an engine that is gone; returns the verbs it did owe."""

@@ -19,7 +19,7 @@ INTERVAL_S = 0.1
 
 
 class _Behind:
-    """Tokens of one flow that its router has not been told of."""
+    """Tokens of one answer that its router has not been told of."""
 
     __slots__ = ("offset", "tokens")
 
@@ -29,19 +29,19 @@ class _Behind:
 
 
 class Following:
-    """Pure: times are arguments. Tokens of one flow come in order, without gaps."""
+    """Pure: times are arguments. Tokens of one answer come in order, without gaps."""
 
     def __init__(self, interval_s: float = INTERVAL_S) -> None:
         self._interval_s = interval_s
         self._told_s = float("-inf")
-        self._behind: dict[str, dict[str, _Behind]] = defaultdict(dict)
-        """By router and flow."""
+        self._behind: dict[str, dict[tuple[str, int], _Behind]] = defaultdict(dict)
+        """By router, and flow and choice."""
 
     def add(self, router: str, delta: Delta) -> None:
-        flows = self._behind[router]
-        behind = flows.get(delta.flow)
+        answers, key = self._behind[router], (delta.flow, delta.choice)
+        behind = answers.get(key)
         if behind is None:
-            behind = flows[delta.flow] = _Behind(delta.offset)
+            behind = answers[key] = _Behind(delta.offset)
         behind.tokens += delta.tokens
 
     def is_due(self, now: float) -> bool:
@@ -49,13 +49,13 @@ class Following:
 
     def take(self, now: float) -> list[tuple[str, tuple[Followed, ...]]]:
         """For each router, what it has not been told, which from now on it has."""
-        taken = [(router, tuple(_followed(flows))) for router, flows in self._behind.items()]
+        taken = [(router, tuple(_followed(answers))) for router, answers in self._behind.items()]
         if taken:
             self._behind.clear()
             self._told_s = now
         return taken
 
 
-def _followed(flows: dict[str, _Behind]) -> Iterable[Followed]:
-    for flow, behind in flows.items():
-        yield Followed(flow, behind.offset, Tokens(behind.tokens))
+def _followed(answers: dict[tuple[str, int], _Behind]) -> Iterable[Followed]:
+    for (flow, choice), behind in answers.items():
+        yield Followed(flow, behind.offset, Tokens(behind.tokens), choice)

@@ -25,9 +25,9 @@ from bus.messages import (
     Sent,
     Started,
 )
-from bus.public import Delta, Done
+from bus.public import Delta, Spoken
 from bus.subjects import Subjects
-from bus.transfers import TransferEvent
+from engine.news import News
 from engine.outcomes import Outcome, Output, Phase, Told
 from observability.command import Handled, command_spans
 from observability.spans import Attribute, Span, SpanContext
@@ -39,7 +39,7 @@ from .following import Following
 class Engine(Protocol):
     """What a host needs of an engine: `engine.engine.Engine`, or anything that behaves like it."""
 
-    def handle(self, event: Order | TransferEvent, now: float) -> list[Outcome]: ...
+    def handle(self, event: Order | News, now: float) -> list[Outcome]: ...
 
     def step(self, now: float) -> list[Outcome]: ...
 
@@ -94,8 +94,8 @@ class HostCore:
         leg.accepted.setdefault(type(order.command).__name__, _Accepted(parent, now))
         return self.outcomes(self.engine.handle(order, now), now)
 
-    def transfer(self, event: TransferEvent, now: float) -> list[Effect]:
-        """Hand on what the KV transport said."""
+    def news(self, event: News, now: float) -> list[Effect]:
+        """Hand on what the KV transport or the compiler of grammars said."""
         return self.outcomes(self.engine.handle(event, now), now)
 
     def outcomes(self, outcomes: Iterable[Outcome], now: float) -> list[Effect]:
@@ -134,7 +134,7 @@ class HostCore:
     def _letters(self, outputs: list[Output]) -> list[Publish]:
         """Users' mail; what the routers follow is noted for later."""
         mail: list[Publish] = []
-        boxes: dict[str, list[Delta | Done]] = defaultdict(list)
+        boxes: dict[str, list[Spoken]] = defaultdict(list)
         for output in outputs:
             message, reply = output.message, output.reply
             if reply.encoding == "json":  # read by people: one object per message

@@ -58,6 +58,13 @@ class Loaded(Struct, frozen=True):
     strategy: Strategy
 
 
+class Unloadable(Struct, frozen=True):
+    """A version of a strategy cannot be used here."""
+
+    ref: Ref
+    reason: str
+
+
 class Activated(Struct, frozen=True):
     """From now on this serves the new flows of a slot; None: what is installed does."""
 
@@ -76,5 +83,6 @@ RouterInput: TypeAlias = (
     | Wished
     | Ticked
     | Loaded
+    | Unloadable
     | Activated
 )

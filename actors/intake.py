@@ -7,11 +7,12 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from bus.codec import Undecodable, decode_public
-from bus.messages import Mailbox, Reason, Request, Sampling
-from bus.public import ChatMessage, GenerateRequest
+from bus.codec import Undecodable, decode_public, encode_json
+from bus.messages import Grammar, Mailbox, Reason, Request, Sampling
+from bus.public import ChatMessage, GenerateRequest, JsonObject, JsonSchema, Regex
 from bus.subjects import TOKEN
 from bus.tokens import Tokens
+from engine.grammar import BadGrammar, check
 from engine.model_errors import ChatTemplateError
 
 FIRST_BINARY = b"\x80"
@@ -80,7 +81,15 @@ def admit(
     prompt = _tokens(asked, tokenizer)
     _check_prompt(prompt, asked, limits)
     sampling = _sampling(asked, seed)
-    request = Request(prompt, sampling, reply, asked.priority, asked.group, asked.engine)
+    request = Request(
+        prompt,
+        sampling,
+        reply,
+        asked.priority,
+        asked.group,
+        asked.engine,
+        adapter=asked.adapter,
+    )
     return Intake(request, asked.orchestration, asked.timeout_s, asked.tag, asked.user)
 
 
@@ -134,22 +143,66 @@ def _sampling(asked: GenerateRequest, seed: int) -> Sampling:
         stop=(asked.stop,) if isinstance(asked.stop, str) else asked.stop,
         stop_tokens=asked.stop_tokens,
         logprobs=asked.logprobs,
+        n=asked.n,
+        min_tokens=asked.min_tokens,
+        ignore_eos=asked.ignore_eos,
+        logit_bias=tuple(sorted(asked.logit_bias.items())),
+        grammar=_grammar(asked),
+        echo=asked.echo,
+        prompt_logprobs=asked.prompt_logprobs,
     )
 
 
+def _grammar(asked: GenerateRequest) -> Grammar | None:
+    grammar = _as_grammar(asked)
+    if grammar is None:
+        return None
+    if asked.min_tokens or asked.ignore_eos:
+        why = "the answer ends where its format does"
+        raise BadRequest(
+            "bad_request", f"response_format with min_tokens or ignore_eos: {why}", asked.tag
+        )
+    if len(grammar.text) > MAX_GRAMMAR_CHARS:
+        why = f"{len(grammar.text)} characters; allowed are {MAX_GRAMMAR_CHARS}"
+        raise BadRequest("bad_request", f"response_format has {why}", asked.tag)
+    try:
+        check(grammar)
+    except BadGrammar as error:
+        raise BadRequest("bad_request", f"response_format: {error}", asked.tag) from None
+    return grammar
+
+
+def _as_grammar(asked: GenerateRequest) -> Grammar | None:
+    match asked.response_format:
+        case None:
+            return None
+        case JsonSchema(schema):
+            return Grammar("json_schema", encode_json(schema).decode())
+        case JsonObject():
+            return Grammar("json_schema", '{"type": "object"}')
+        case Regex(pattern):
+            return Grammar("regex", pattern)
+
+
+MAX_GRAMMAR_CHARS = 2**16
+
 _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("max_tokens", 0, 2**31),
+    ("n", 1, 64),
     ("temperature", 0, 100),
     ("top_k", 0, 2**31),
     ("min_p", 0, 1),
     ("presence_penalty", -2, 2),
     ("frequency_penalty", -2, 2),
     ("logprobs", 0, 20),
+    ("prompt_logprobs", 0, 20),
     ("seed", -(2**63), 2**63 - 1),
     ("priority", -100, 100),
 )
 MAX_STOPS = 16
 """Stop strings of one request; each is looked for at every token."""
+MAX_STOP_TOKENS = 256
+MAX_BIAS, MAX_BIASES = 100.0, 1024
 MAX_USER = 256
 
 
@@ -163,6 +216,25 @@ def _check(asked: GenerateRequest, limits: Limits) -> None:
         value = getattr(asked, name)
         if value is not None and not low <= value <= high:
             raise refuse(f"{name} is {value:g}; allowed is {low:g} to {high:g}")
+    if not 0 <= asked.min_tokens <= asked.max_tokens:
+        raise refuse(
+            f"min_tokens is {asked.min_tokens}; allowed is 0 to max_tokens, {asked.max_tokens}"
+        )
+    if asked.n > 1 and not asked.max_tokens:
+        raise refuse(f"n is {asked.n} with max_tokens 0: that is no answer, so leave n at 1")
+    if len(asked.stop_tokens) > MAX_STOP_TOKENS:
+        raise refuse(f"{len(asked.stop_tokens)} stop tokens; allowed are {MAX_STOP_TOKENS}")
+    if len(asked.logit_bias) > MAX_BIASES:
+        raise refuse(f"logit_bias has {len(asked.logit_bias)} tokens; allowed are {MAX_BIASES}")
+    for token, bias in asked.logit_bias.items():
+        if not 0 <= token < limits.vocab_size:
+            raise refuse(
+                f"logit_bias: token {token} is not in the vocabulary of {limits.vocab_size}"
+            )
+        if not -MAX_BIAS <= bias <= MAX_BIAS:
+            raise refuse(
+                f"logit_bias of token {token} is {bias:g}; allowed is {-MAX_BIAS:g} to {MAX_BIAS:g}"
+            )
     if not 0 < asked.top_p <= 1:
         raise refuse(f"top_p is {asked.top_p:g}; allowed is above 0, up to 1")
     if not 0 < asked.repetition_penalty <= 10:

@@ -30,8 +30,8 @@ def say(reply: Mailbox, message: Reply) -> Publish:
 def last_word(flow: Flow, done: Done) -> Ended:
     """What the user hears from the router where no engine has said the last word."""
     reason = _REASONS.get(done.outcome, "error")
-    usage = Usage(prompt_tokens=len(flow.request.prompt), completion_tokens=len(flow.tokens))
-    return Ended(flow.id, len(flow.tokens), reason, usage, done.message)
+    usage = Usage(prompt_tokens=len(flow.request.prompt), completion_tokens=flow.num_tokens)
+    return Ended(flow.id, flow.num_tokens, reason, usage, done.message)
 
 
 def request_attributes(asked: Asked, ref: Ref) -> dict[str, Attribute]:
@@ -53,7 +53,7 @@ def request_attributes(asked: Asked, ref: Ref) -> dict[str, Attribute]:
 def end_attributes(flow: Flow, event: Event | None) -> dict[str, Attribute]:
     """The strategy is told again: one that failed may have been replaced since the begin."""
     attributes: dict[str, Attribute] = {
-        "gen_ai.usage.output_tokens": len(flow.tokens),
+        "gen_ai.usage.output_tokens": flow.num_tokens,
         names.ORCHESTRATION: flow.serving.ref.name,
         names.VERSION: str(flow.serving.ref),
     }

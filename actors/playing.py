@@ -174,8 +174,8 @@ class Player:
         """Withdraw the version; the flow begins again with another, to the same answer: tokens are
         a function of the request, and what comes twice is dropped by its offset."""
         ref = flow.serving.ref
-        self._table.catalog.withdraw(ref)
-        effects: list[Effect] = [Withdraw(ref, step.fault)]
+        is_first = self._table.catalog.withdraw(ref)
+        effects: list[Effect] = [Withdraw(ref, step.fault)] if is_first else []
         serving = self._table.catalog.serving(flow.slot, flow.id)
         if serving is None or isinstance(event, _ENDINGS):
             over = Step(_ended_by(event, step), step.commands)
@@ -242,7 +242,7 @@ def _has_no_room(flow: Flow, event: Event, step: Step) -> bool:
         and event.reason == "busy"
         and isinstance(step.state, Done)
         and step.state.outcome == "refused"
-        and not flow.tokens
+        and not flow.num_tokens
         and flow.num_returns < MAX_RETURNS
     )
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
 import time
 from collections.abc import Coroutine, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import uvloop
 
-from bus.interface import Service
+from bus.interface import BusError, Service
+from bus.jetstream import JetStreamBuckets
 from bus.messages import Beat
 from bus.nats import NatsBus
 from bus.subjects import Subjects
 from bus.transfers import PoolShape
 from engine.config import EngineConfig
 from engine.engine import Engine
+from engine.grammar import GrammarCompiler
 from engine.model_files import ModelFiles, open_model
 from kvtransport.courier import Courier, CourierConfig
 from kvtransport.ucx import UcxTransport
@@ -31,13 +35,18 @@ from orchestrations.registry import load, strategies
 from .badge import Badge
 from .cachenews import CacheNews
 from .clock import monotone
-from .engine import EngineHost, Transfers
+from .engine import EngineHost, NewsFeed
 from .hosting import HostCore
 from .intake import Limits
 from .options import EngineOptions, PoolTooSmall, RouterOptions
-from .router import Desk, RouterHost
+from .recorder import Recorder, StoreRecorder
+from .recordings import RecordingError, RecordingStore
+from .router import Desk, Lasting, RouterHost
 from .routing import RouterConfig, RouterCore
 from .settings import Settings, grant_key
+from .version_store import VersionStore
+
+logger = logging.getLogger("microserve.router")
 
 VERSION = "0.1.0"
 
@@ -100,6 +109,19 @@ def tracing(settings: Settings, service: str) -> Iterator[SpanSink]:
         yield sink
 
 
+@contextlib.contextmanager
+def recording(settings: Settings) -> Iterator[Recorder | None]:
+    """Where a router's flows are kept; None, and a word in the log, where that cannot be had."""
+    try:
+        recorder = StoreRecorder(RecordingStore(settings.recordings))
+    except RecordingError as error:
+        logger.warning("flows are not recorded: %s", error)
+        yield None
+        return
+    with contextlib.closing(recorder):
+        yield recorder
+
+
 # --- router -------------------------------------------------------------------------------------
 
 
@@ -111,12 +133,22 @@ async def router(settings: Settings, options: RouterOptions) -> None:
     config = RouterConfig(
         options.name, Subjects(settings.namespace), options.orchestration, options.stall_s
     )
-    with tracing(settings, "microserve-router") as sink:
+    with tracing(settings, "microserve-router") as sink, recording(settings) as recorder:
         async with NatsBus(options.url, name=options.name) as bus:
             core = RouterCore(config, known)
-            host = RouterHost(bus, core, {files.name: desk}, sink, monotone())
+            lasting = Lasting(await _versions(bus, settings), recorder)
+            host = RouterHost(bus, core, {files.name: desk}, sink, monotone(), lasting=lasting)
             await bus.announce(Service("microserve-router", VERSION, metadata={"id": options.name}))
             await serve(host, options.name, options.lifeline)
+
+
+async def _versions(bus: NatsBus, settings: Settings) -> VersionStore | None:
+    """None, and a word in the log, where the broker keeps nothing."""
+    try:
+        return await VersionStore.open(JetStreamBuckets(bus), settings.namespace)
+    except BusError as error:
+        logger.warning("orchestrations are those that are installed: %s", error)
+        return None
 
 
 def _desk(files: ModelFiles) -> Desk:
@@ -140,18 +172,23 @@ class EngineProcess:
         self.settings, self.options = settings, options
         self.clock, self.epoch = monotone(), time.time_ns() // 1_000_000
         """The epoch grows with every restart: that is all that is asked of it."""
-        self.files = open_model(options.model, cache_dir=settings.cache_dir)
+        adapters = {name: Path(folder) for name, folder in options.adapters}
+        self.files = open_model(options.model, cache_dir=settings.cache_dir, adapters=adapters)
         self.shape = self._shape()
 
     async def run(self) -> None:
-        transfers = Transfers(asyncio.get_running_loop())
+        feed = NewsFeed(asyncio.get_running_loop())
         service = f"microserve-engine-{self.options.name}"
-        with self._courier(transfers) as courier, tracing(self.settings, service) as sink:
-            engine = self._engine(courier)
-            await self._serve(engine, transfers, sink)
+        with (
+            self._courier(feed) as courier,
+            self._compiler(feed) as compiler,
+            tracing(self.settings, service) as sink,
+        ):
+            engine = self._engine(courier, compiler)
+            await self._serve(engine, feed, sink)
             engine.check_integrity()
 
-    async def _serve(self, engine: Engine, transfers: Transfers, sink: SpanSink) -> None:
+    async def _serve(self, engine: Engine, feed: NewsFeed, sink: SpanSink) -> None:
         options = self.options
         subjects = Subjects(self.settings.namespace)
         core = HostCore(options.name, self.epoch, engine, subjects)
@@ -160,7 +197,7 @@ class EngineProcess:
         about = {"id": options.name, "role": options.role, "epoch": str(self.epoch)}
         async with NatsBus(options.url, name=options.name) as bus:
             host = EngineHost(bus, core, engine, beat, sink, self.clock, news)
-            transfers.listen(host.transferred)
+            feed.listen(host.heard)
             await bus.announce(Service("microserve-engine", VERSION, metadata=about))
             await serve(host, options.name, options.lifeline)
 
@@ -172,7 +209,7 @@ class EngineProcess:
         return self.files.pool_shape(num_pages, self.options.page_size, self.options.dtype)
 
     @contextlib.contextmanager
-    def _courier(self, transfers: Transfers) -> Iterator[Courier | None]:
+    def _courier(self, feed: NewsFeed) -> Iterator[Courier | None]:
         """The KV transport, where one is wanted."""
         if self.options.transport == "none":
             yield None
@@ -180,10 +217,14 @@ class EngineProcess:
         key = grant_key(self.settings, self.options.url)
         config = CourierConfig(self.options.name, self.epoch, self.shape, key)
         transport = UcxTransport(self.settings.libucp)
-        with Courier(config, transport, self.clock, transfers) as courier:
+        with Courier(config, transport, self.clock, feed) as courier:
             yield courier
 
-    def _engine(self, courier: Courier | None) -> Engine:
+    def _compiler(self, feed: NewsFeed) -> GrammarCompiler:
+        tokenizer, vocab_size = self.files.tokenizer(), self.files.config.vocab_size
+        return GrammarCompiler(tokenizer.document, vocab_size, tokenizer.end_tokens, feed)
+
+    def _engine(self, courier: Courier | None, compiler: GrammarCompiler) -> Engine:
         # Torch takes seconds to import and is needed nowhere else.
         import torch
 
@@ -199,8 +240,16 @@ class EngineProcess:
             dtype=options.dtype,
             buffer=courier.buffer if courier else None,
         )
-        config = EngineConfig(options.name, self.epoch, options.max_batch_tokens, self._slots)
-        return Engine(config, runner, self.files.tokenizer().detokenizer, courier, self.clock)
+        config = EngineConfig(
+            options.name,
+            self.epoch,
+            options.max_batch_tokens,
+            self._slots,
+            inter_token_s=options.inter_token_s,
+            draft_tokens=options.draft_tokens,
+        )
+        detokenizer = self.files.tokenizer().detokenizer
+        return Engine(config, runner, detokenizer, courier, self.clock, compiler)
 
     @property
     def _slots(self) -> int:

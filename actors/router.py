@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bus.codec import Undecodable, decode, encode, encode_json
 from bus.interface import Bus, BusError, Message, NoResponders, PayloadTooLarge, RequestTimedOut
@@ -21,10 +22,13 @@ from observability.spans import parse_traceparent
 
 from .carrier import Carrier
 from .clock import Clock
-from .effects import Effect, Send
+from .effects import Effect, Keep, Send, Withdraw
 from .intake import BadRequest, Intake, Limits, Tokenizer, admit, mailbox, read
+from .recorder import Recorder
 from .roster import BEAT_INTERVAL_S
 from .routing import Asked, RouterCore, RouterInput, Ticked, Undelivered, Wished, Withdrawn
+from .version_store import VersionStore
+from .versioning import Versioning
 
 logger = logging.getLogger("microserve.router")
 
@@ -46,6 +50,15 @@ class Patience(Struct, frozen=True):
     tries: int = 3
 
 
+class Lasting(Struct, frozen=True):
+    """What is there before a router and after it."""
+
+    versions: VersionStore | None = None
+    """None: what is installed serves."""
+    recorder: Recorder | None = None
+    """None: what happens to flows is not kept."""
+
+
 class RouterHost:
     """Runs until cancelled. Flows in flight at that moment are ended, their pages released."""
 
@@ -57,9 +70,13 @@ class RouterHost:
         sink: SpanSink,
         clock: Clock,
         patience: Patience = Patience(),  # noqa: B008 - frozen
+        lasting: Lasting = Lasting(),  # noqa: B008 - frozen
     ) -> None:
         self.bus, self.core, self.desks, self.clock = bus, core, desks, clock
         self.patience = patience
+        self._recorder = lasting.recorder
+        versions = lasting.versions
+        self._versioning = Versioning(versions, bus, self._feed) if versions else None
         self._carrier = Carrier(bus, sink)
         self._tasks: asyncio.TaskGroup
         self.ready = asyncio.Event()
@@ -74,6 +91,8 @@ class RouterHost:
                     await asyncio.sleep(TICK_S)
                     await self._feed(Ticked())
         finally:
+            if self._versioning:
+                await self._versioning.stop()
             await self._abandon()
 
     async def _subscribe(self) -> None:
@@ -85,6 +104,8 @@ class RouterHost:
         await self.bus.subscribe(subjects.tokens(router), self._on_tokens)
         await self.bus.subscribe(subjects.every_cancel, self._on_cancel)
         await self.bus.subscribe(subjects.every_move, self._on_move)
+        if self._versioning:
+            await self._versioning.start()
         await asyncio.sleep(1.2 * BEAT_INTERVAL_S)
         await self.bus.subscribe(subjects.every_generate, self._on_generate, queue="routers")
 
@@ -161,7 +182,8 @@ class RouterHost:
             why = f"no model {model!r} here; this router serves {known}"
             raise BadRequest("unknown_model", why, request.tag)
         box = mailbox(message.payload, message.reply)
-        intake = await _admit_off_loop(request, box, desk)
+        limits = replace(desk.limits, orchestrations=self.core.catalog.names())
+        intake = await _admit_off_loop(request, box, replace(desk, limits=limits))
         return Asked(
             secrets.token_hex(16),
             model,
@@ -182,6 +204,12 @@ class RouterHost:
         for effect in effects:
             if isinstance(effect, Send):
                 self._tasks.create_task(self._send(effect))
+            elif isinstance(effect, Keep) and self._recorder:
+                self._recorder.keep(effect.recording)
+            elif isinstance(effect, Withdraw) and self._versioning:
+                config = self.core.config
+                work = self._versioning.withdraw(effect, config.router, config.subjects)
+                self._tasks.create_task(work)
         await self._carrier.carry(effects)
 
     async def _abandon(self) -> None:

@@ -36,7 +36,6 @@ from bus.messages import (
 from bus.prefixes import unpack
 from bus.public import Rejected
 from bus.subjects import Subjects
-from bus.tokens import Tokens
 from observability.flow import FlowTrace
 from observability.spans import traceparent
 from orchestrations.machine import Done, Strategy
@@ -45,7 +44,7 @@ from .admission import AdmissionConfig, AdmissionStatistics, Waiter
 from .cache_index import CacheIndex
 from .catalog import Catalog
 from .claims import num_tokens
-from .effects import Effect, Publish, Send
+from .effects import Effect, Publish, Send, Withdraw
 from .flow import Flow, verb_of
 from .gate import Gate
 from .inputs import (
@@ -55,6 +54,7 @@ from .inputs import (
     RouterInput,
     Ticked,
     Undelivered,
+    Unloadable,
     Wished,
     Withdrawn,
 )
@@ -188,6 +188,8 @@ class RouterCore:
             case Loaded(ref, strategy):
                 self.catalog.load(ref, strategy)
                 return []
+            case Unloadable(ref, reason):
+                return [Withdraw(ref, reason)] if self.catalog.withdraw(ref) else []
             case Activated(slot, activation):
                 self.catalog.activate(slot, activation)
                 return []
@@ -262,7 +264,7 @@ class RouterCore:
         flow = self.flows.get(wished.flow)
         if flow is None or flow.is_waiting or wished.engine not in self.engines_of(flow.model):
             return []
-        return self._player.play(flow, Directed(wished.engine, Tokens(flow.tokens)), now)
+        return self._player.play(flow, Directed(wished.engine, flow.answered), now)
 
     def _ticked(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -321,7 +323,7 @@ class RouterCore:
                 effects.append(self._farewell(flow, engine))
             for verb in flow.forget_engine(engine):
                 flow.trace.answered(verb, engine, flow.attempt, now, error=f"{engine} was lost")
-            lost = EngineLost(engine, self._gate.fleet(flow), Tokens(flow.tokens))
+            lost = EngineLost(engine, self._gate.fleet(flow), flow.answered)
             effects += self._player.play(flow, lost, now)
         return effects
 

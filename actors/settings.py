@@ -35,6 +35,11 @@ class Settings(Struct, frozen=True):
         return self.state_dir / "traces.db"
 
     @property
+    def recordings(self) -> Path:
+        """What happened to the recent flows of this machine's routers."""
+        return self.state_dir / "flows.db"
+
+    @property
     def running(self) -> Path:
         """Where `microserve up` leaves its server's URL for the other commands."""
         return self.state_dir / "running.json"

@@ -18,13 +18,14 @@ INSTALLED: Final = 0
 
 
 class Ref(Struct, frozen=True, order=True):
-    """One version of one strategy."""
+    """One version of one strategy. Without a name it is the strategy that a router was started with
+    for requests which name none."""
 
     name: str
     number: int = INSTALLED
 
     def __str__(self) -> str:
-        return f"{self.name}@{self.number or 'installed'}"
+        return f"{self.name or 'default'}@{self.number or 'installed'}"
 
 
 class Version(Struct, frozen=True):

@@ -40,6 +40,13 @@ Reason: TypeAlias = Literal[
 FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "error"]
 
 
+class Grammar(Struct, frozen=True):
+    """What an answer has to look like: a JSON schema, as JSON text, or a regular expression."""
+
+    kind: Literal["json_schema", "regex"]
+    text: str
+
+
 class Sampling(Struct, frozen=True, omit_defaults=True):
     """How tokens are chosen. The defaults are greedy decoding of 128 tokens.
 
@@ -64,6 +71,21 @@ class Sampling(Struct, frozen=True, omit_defaults=True):
     """Ends generation besides the model's own end tokens."""
     logprobs: int | None = None
     """None: no log-probabilities; n: the chosen token's and those of the n most likely."""
+    n: int = 1
+    """So many answers to one prompt. The random numbers of each are its own; those of the first are
+    the same whatever ``n`` is."""
+    min_tokens: int = 0
+    """End tokens are not chosen, and stop strings not looked for, in so many first tokens."""
+    ignore_eos: bool = False
+    """The model's own end tokens end nothing."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(token, what is added to its logit), each token once."""
+    grammar: Grammar | None = None
+    """The answer is a sentence of this grammar, unless ``max_tokens`` cuts it off."""
+    echo: bool = False
+    """The prompt comes before the answer."""
+    prompt_logprobs: int | None = None
+    """As ``logprobs``, of the prompt's tokens; the engine that generates computes all of them."""
 
 
 class Mailbox(Struct, frozen=True):
@@ -99,6 +121,8 @@ class Request(Struct, frozen=True):
     """The engine that the asker wants it on; empty leaves it to the strategy."""
     offset: int = 0
     """How many tokens of the answer the prompt ends with."""
+    adapter: str = ""
+    """What is added to the model's weights for it; empty: nothing."""
 
     def going_on(self, answered: Tokens) -> Request:
         """The same request, to be answered from its ``answered`` first tokens on."""
@@ -184,6 +208,8 @@ class Order(Struct, frozen=True):
     priority: int = 0
     """Of the request that this is for. It travels here and not in the commands, so that every
     command of a flow has it and no strategy need know of it."""
+    adapter: str = ""
+    """Likewise: KV that was computed with an adapter is of no use without it."""
 
 
 # --- events: engine to router -------------------------------------------------------------------
@@ -294,6 +320,8 @@ class Followed(Struct, frozen=True, array_like=True, gc=False):
     flow: str
     offset: int
     tokens: Tokens
+    choice: int = 0
+    """Which of the request's answers."""
 
 
 Progress: TypeAlias = tuple[Followed, ...]

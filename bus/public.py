@@ -1,14 +1,15 @@
 """The public protocol: what any NATS client may publish, and the messages it reads back.
 
 A request is one JSON or MessagePack object (told apart by the first byte) on
-``ms.generate.<model>`` with a reply subject. Replies are `Welcome`, then `Delta`s, then exactly one
-terminal message: `Done` or `Rejected`. A JSON request is answered with one JSON object per message;
-a MessagePack request with a `Batch`, an array of such objects, per message.
+``ms.generate.<model>`` with a reply subject. Replies are `Welcome`, then `Echo` where it was asked
+for, then `Delta`s, then exactly one terminal message: `Done` or `Rejected`. Where several answers
+were asked for, each ends in a `ChoiceDone` before that. A JSON request is answered with one JSON
+object per message; a MessagePack request with a `Batch`, an array of such objects, per message.
 """
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -18,6 +19,25 @@ from .messages import FinishReason, Reason, Usage
 class ChatMessage(Struct, frozen=True, forbid_unknown_fields=True):
     role: Literal["system", "user", "assistant"]
     content: str
+
+
+class JsonSchema(Struct, frozen=True, forbid_unknown_fields=True, tag="json_schema"):
+    """The answer is JSON of this schema."""
+
+    schema: dict[str, Any]
+
+
+class JsonObject(Struct, frozen=True, forbid_unknown_fields=True, tag="json_object"):
+    """The answer is a JSON object."""
+
+
+class Regex(Struct, frozen=True, forbid_unknown_fields=True, tag="regex"):
+    """The whole answer matches this regular expression."""
+
+    pattern: str
+
+
+ResponseFormat: TypeAlias = JsonSchema | JsonObject | Regex
 
 
 class GenerateRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -38,6 +58,15 @@ class GenerateRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     stop: str | tuple[str, ...] = ()
     stop_tokens: tuple[int, ...] = ()
     logprobs: int | None = None
+    n: int = 1
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    logit_bias: dict[int, float] = {}
+    response_format: ResponseFormat | None = None
+    echo: bool = False
+    prompt_logprobs: int | None = None
+    adapter: str = ""
+    """One that the engines were started with; empty takes the model as it is."""
     orchestration: str | None = None
     """Which strategy serves this request; None takes the router's default."""
     timeout_s: float | None = None
@@ -70,6 +99,16 @@ class TokenLogprob(Struct, frozen=True, gc=False):
     top: tuple[tuple[int, float], ...] = ()
 
 
+class Echo(Struct, frozen=True, tag_field="type", tag="prompt", omit_defaults=True):
+    """The prompt as the model sees it, before the first `Delta`: with ``echo`` its text, with
+    ``prompt_logprobs`` one entry for each token; nothing comes before the first, so it has none."""
+
+    flow: str
+    tokens: tuple[int, ...]
+    text: str = ""
+    logprobs: tuple[TokenLogprob | None, ...] = ()
+
+
 class Delta(Struct, frozen=True, tag_field="type", tag="tokens", omit_defaults=True, gc=False):
     """New tokens. ``offset`` counts tokens from the start of the answer: a client that has seen
     ``offset + len(tokens)`` already drops the message. ``text`` never ends inside a character; it
@@ -80,10 +119,22 @@ class Delta(Struct, frozen=True, tag_field="type", tag="tokens", omit_defaults=T
     tokens: tuple[int, ...]
     text: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
+    choice: int = 0
+    """Which answer, where several were asked for. Offsets are counted in each by itself."""
+
+
+class ChoiceDone(Struct, frozen=True, tag_field="type", tag="choice"):
+    """One of several answers is complete; ``offset`` is the number of tokens in it."""
+
+    flow: str
+    choice: int
+    offset: int
+    reason: FinishReason
 
 
 class Done(Struct, frozen=True, tag_field="type", tag="finished"):
-    """The terminal message. ``offset`` is the number of tokens in the whole answer."""
+    """The terminal message. ``offset`` is the number of tokens in the whole answer, or in all
+    answers; of several, ``reason`` is ``length`` where any was cut off."""
 
     flow: str
     offset: int
@@ -101,5 +152,7 @@ class Rejected(Struct, frozen=True, tag_field="type", tag="refused"):
     tag: str = ""
 
 
-Reply: TypeAlias = Welcome | Delta | Done | Rejected
+Spoken: TypeAlias = Echo | Delta | ChoiceDone | Done
+"""What an engine says to the user of a flow."""
+Reply: TypeAlias = Welcome | Spoken | Rejected
 Batch: TypeAlias = tuple[Reply, ...]

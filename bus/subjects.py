@@ -78,6 +78,11 @@ class Subjects(Struct, frozen=True):
         """Where it is asked to tell everything again."""
         return f"{self.cache(engine)}.snapshot"
 
+    @property
+    def withdrawn(self) -> str:
+        """Where a router tells that a version of an orchestration failed, and why."""
+        return f"{self.namespace}.orchestration.withdrawn"
+
     def cancel(self, flow: str) -> str:
         return f"{self.namespace}.flow.{token('flow', flow)}.cancel"
 

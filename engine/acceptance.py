@@ -14,9 +14,13 @@ from .refusal import Refusal
 from .runner import Ids, ModelCard
 
 MAX_LOGPROBS = 20
+MAX_BIAS, MAX_BIASES = 100.0, 1024
+MAX_CHOICES = 64
 MAX_STOPS = 64
 MAX_STOP_CHARS = 1024
+MAX_STOP_TOKENS = 256
 MAX_SEED = 2**64 - 1
+MAX_GRAMMAR_CHARS = 2**16
 
 
 def accept_prompt(prompt: Tokens, card: ModelCard) -> Ids:
@@ -32,6 +36,16 @@ def accept_prompt(prompt: Tokens, card: ModelCard) -> Ids:
     ids = np.frombuffer(prompt.packed, "<i4").astype(np.int32)
     _check_ids(ids, card.vocab_size, "the prompt")
     return ids
+
+
+def accept_adapter(adapter: str, card: ModelCard) -> None:
+    """
+    Raises:
+        Refusal: ``bad_request``, with the list of those that are here.
+    """
+    if adapter and adapter not in card.adapters:
+        known = ", ".join(card.adapters) or "none"
+        raise Refusal("bad_request", f"no adapter {adapter!r} here; this engine has: {known}")
 
 
 def accept_offset(offset: int, length: int) -> None:
@@ -53,7 +67,10 @@ def accept_sampling(sampling: Sampling, card: ModelCard) -> None:
     Raises:
         Refusal: ``bad_request``, naming the parameter, what was given and what is allowed.
     """
-    _check_between("max_tokens", sampling.max_tokens, 1, inf)
+    only_prompt = sampling.echo or sampling.prompt_logprobs is not None
+    _check_between("max_tokens", sampling.max_tokens, 0 if only_prompt else 1, inf)
+    _check_between("min_tokens", sampling.min_tokens, 0, sampling.max_tokens)
+    _check_between("n", sampling.n, 1, MAX_CHOICES)
     _check_between("temperature", sampling.temperature, 0.0, 1e6)
     _check_between("top_k", sampling.top_k, 0, inf)
     _check_between("top_p", sampling.top_p, 1e-9, 1.0)
@@ -63,6 +80,9 @@ def accept_sampling(sampling: Sampling, card: ModelCard) -> None:
     _check_between("frequency_penalty", sampling.frequency_penalty, -2.0, 2.0)
     _check_between("seed", sampling.seed, 0, MAX_SEED)
     _check_between("logprobs", sampling.logprobs or 0, 0, MAX_LOGPROBS)
+    _check_between("prompt_logprobs", sampling.prompt_logprobs or 0, 0, MAX_LOGPROBS)
+    _check_bias(sampling.logit_bias, card.vocab_size)
+    _check_grammar(sampling)
     _check_stops(sampling.stop)
     _check_stop_tokens(sampling.stop_tokens, card.vocab_size)
 
@@ -110,7 +130,42 @@ def _check_stops(stops: tuple[str, ...]) -> None:
         )
 
 
+def _check_grammar(sampling: Sampling) -> None:
+    if sampling.grammar is None:
+        return
+    if sampling.min_tokens or sampling.ignore_eos:
+        raise Refusal(
+            "bad_request",
+            "response_format with min_tokens or ignore_eos: the answer ends where its format does",
+        )
+    if len(sampling.grammar.text) > MAX_GRAMMAR_CHARS:
+        raise Refusal(
+            "bad_request",
+            f"response_format has {len(sampling.grammar.text)} characters: "
+            f"at most {MAX_GRAMMAR_CHARS} are allowed",
+        )
+
+
+def _check_bias(bias: tuple[tuple[int, float], ...], vocab_size: int) -> None:
+    if len(bias) > MAX_BIASES or len({token for token, _ in bias}) < len(bias):
+        raise Refusal(
+            "bad_request", f"logit_bias: at most {MAX_BIASES} tokens are allowed, each once"
+        )
+    for token, amount in bias:
+        if not 0 <= token < vocab_size:
+            raise Refusal(
+                "bad_request",
+                f"logit_bias: token {token} is not in the vocabulary: ids go from 0 to "
+                f"{vocab_size - 1}",
+            )
+        _check_between(f"logit_bias of token {token}", amount, -MAX_BIAS, MAX_BIAS)
+
+
 def _check_stop_tokens(stop_tokens: tuple[int, ...], vocab_size: int) -> None:
+    if len(stop_tokens) > MAX_STOP_TOKENS:
+        raise Refusal(
+            "bad_request", f"{len(stop_tokens)} stop tokens: at most {MAX_STOP_TOKENS} are allowed"
+        )
     for token in stop_tokens:
         if not 0 <= token < vocab_size:
             raise Refusal(

@@ -20,6 +20,8 @@ class Ending(Struct, frozen=True):
     stops: tuple[str, ...]
     max_tokens: int
     """The user's, or what the context and the pool have room for."""
+    min_tokens: int = 0
+    """Before so many, no end token may be chosen and no stop string is looked for."""
 
 
 class Answer:
@@ -31,8 +33,26 @@ class Answer:
         self._detokenizer = detokenizer
         self._stops = StopStrings(ending.stops)
         self.num_tokens = 0
-        self.reason: FinishReason | None = None
+        self.reason: FinishReason | None = None if ending.max_tokens else "length"
         """None until the answer is over."""
+
+    @property
+    def num_left(self) -> int:
+        """How many tokens there may be more."""
+        return self._ending.max_tokens - self.num_tokens
+
+    def banned(self, num_more: int = 0) -> frozenset[int]:
+        """Tokens that may not come next, or when there are ``num_more``."""
+        early = self.num_tokens + num_more < self._ending.min_tokens
+        return self._ending.end_tokens if early else frozenset()
+
+    @property
+    def max_tokens(self) -> int:
+        return self._ending.max_tokens
+
+    def another(self, detokenizer: Detokenizer) -> Answer:
+        """One that has not begun, and ends where this one would."""
+        return Answer(self._ending, detokenizer)
 
     def push(self, token: int) -> str:
         """The text that became certain with this token: all of it when it is the last."""
@@ -40,7 +60,9 @@ class Answer:
         if token in self._ending.end_tokens:
             self.reason = "stop"
             return self._rest()
-        text = self._stops.push(self._detokenizer.push(token))
+        text = self._detokenizer.push(token)
+        if self.num_tokens > self._ending.min_tokens:
+            text = self._stops.push(text)
         if not self._stops.matched and self.num_tokens >= self._ending.max_tokens:
             text += self._rest()
             self.reason = "length"

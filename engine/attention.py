@@ -11,7 +11,7 @@ from msgspec import Struct
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from .ragged import Batch, Chunk, Indices, Singles
+from .ragged import Batch, Chunk, Indices, Singles, within
 
 
 class _ChunkPlan(Struct, frozen=True):
@@ -30,38 +30,55 @@ class _SinglesPlan(Struct, frozen=True):
     """``[rows, 1, 1, longest]``, true where a token may look."""
 
 
+class _Plan(Struct, frozen=True):
+    chunks: list[_ChunkPlan]
+    singles: list[_SinglesPlan]
+
+
 class PagedAttention:
-    """Attention for one batch, the same in every layer.
+    """Attention for one batch, the same in all layers with the same window.
 
     ``cache`` is one layer of the pool as ``[num_pages * 2 * page_size, num_kv_heads * head_dim]``.
     """
 
     def __init__(self, batch: Batch, page_size: int, device: torch.device) -> None:
-        self._page_size = page_size
+        self._batch, self._page_size, self._device = batch, page_size, device
         self._slots = _tensor(batch.slots, device)
-        self._chunks = [_plan_chunk(chunk, device) for chunk in batch.chunks]
-        self._singles = [_plan_singles(group, device) for group in batch.singles]
+        self._plans: dict[int | None, _Plan] = {}
 
     def write(self, cache: Tensor, keys: Tensor, values: Tensor) -> None:
         """Put ``[tokens, num_kv_heads, head_dim]`` into the pages."""
         cache.index_copy_(0, self._slots, keys.flatten(1))
         cache.index_copy_(0, self._slots + self._page_size, values.flatten(1))
 
-    def attend(self, cache: Tensor, queries: Tensor, num_kv_heads: int) -> Tensor:
+    def attend(
+        self, cache: Tensor, queries: Tensor, num_kv_heads: int, window: int | None = None
+    ) -> Tensor:
         """What each token finds in its context: ``[tokens, num_heads, head_dim]`` in and out.
 
-        Reads only slots of the rows' own contexts, which `write` or an earlier step has filled.
+        With a ``window``, a token looks at that many tokens at most, itself included. Reads only
+        slots of the rows' own contexts, which `write` or an earlier step has filled.
         """
+        plan = self._plan(window)
         found = torch.empty_like(queries)
-        for chunk in self._chunks:
+        for chunk in plan.chunks:
             context = self._read(cache, chunk.slots, (1, num_kv_heads))
             new = queries[chunk.begin : chunk.end]
             found[chunk.begin : chunk.end] = _attend_chunk(new, context, chunk.mask)
-        for group in self._singles:
+        for group in plan.singles:
             context = self._read(cache, group.slots, (len(group.tokens), num_kv_heads))
             new = queries.index_select(0, group.tokens)
             found.index_copy_(0, group.tokens, _attend_singles(new, context, group.mask))
         return found
+
+    def _plan(self, window: int | None) -> _Plan:
+        """Made once a batch for every window that its layers have."""
+        if window not in self._plans:
+            seen = within(self._batch, window)
+            chunks = [_plan_chunk(chunk, self._device) for chunk in seen.chunks]
+            singles = [_plan_singles(group, self._device) for group in seen.singles]
+            self._plans[window] = _Plan(chunks, singles)
+        return self._plans[window]
 
     def _read(self, cache: Tensor, slots: Tensor, sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Keys and values as ``[rows, num_kv_heads, context, head_dim]``."""
@@ -73,11 +90,16 @@ class PagedAttention:
 
 
 def _plan_chunk(chunk: Chunk, device: torch.device) -> _ChunkPlan:
-    mask = None
-    if chunk.position:
-        size = (chunk.end - chunk.begin, len(chunk.slots))
-        mask = torch.ones(size, dtype=torch.bool, device=device).tril(chunk.position)
+    mask = _chunk_mask(chunk, device) if chunk.position or chunk.window else None
     return _ChunkPlan(chunk.begin, chunk.end, _tensor(chunk.slots, device), mask)
+
+
+def _chunk_mask(chunk: Chunk, device: torch.device) -> Tensor:
+    """Column ``j`` is token ``first + j`` of the context, row ``i`` is token ``position + i``."""
+    size = (chunk.end - chunk.begin, len(chunk.slots))
+    ahead = chunk.position - chunk.first
+    mask = torch.ones(size, dtype=torch.bool, device=device).tril(ahead)
+    return mask if chunk.window is None else mask.triu(ahead - chunk.window + 1)
 
 
 def _plan_singles(group: Singles, device: torch.device) -> _SinglesPlan:

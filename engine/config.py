@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from msgspec import Struct
 
 
@@ -20,6 +22,12 @@ class EngineConfig(Struct, frozen=True):
     max_running: int = 64
     prefill_chunk: int = 512
     """Tokens of one prompt in one step."""
+    inter_token_s: float | None = None
+    """How long those that decode may wait for their next token while prompts are computed: longer
+    prompts are cut accordingly. None: no longer than a full batch takes."""
+    draft_tokens: int = 0
+    """So many tokens of every answer are guessed and verified in a step, where the batch has room
+    (`engine.prompt_lookup`); 0 guesses nothing. Tokens are the same either way."""
     max_waiting: int = 4096
     """Commands that wait for pages, their turn or KV; more are refused as ``busy``."""
     remembered_flows: int = 8192
@@ -29,8 +37,12 @@ class EngineConfig(Struct, frozen=True):
         for name in ("max_batch_tokens", "max_running", "prefill_chunk", "max_waiting"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: give at least 1")
+        if self.draft_tokens < 0:
+            raise ValueError(f"draft_tokens={self.draft_tokens}: give at least 0")
         if self.remembered_flows < 0:
             raise ValueError(f"remembered_flows={self.remembered_flows}: give at least 0")
+        if self.inter_token_s is not None and not 0 < self.inter_token_s < inf:
+            raise ValueError(f"inter_token_s={self.inter_token_s}: give seconds above 0, or None")
         if self.max_running > self.max_batch_tokens:
             raise ValueError(
                 f"max_running={self.max_running} with max_batch_tokens={self.max_batch_tokens}: "

@@ -1,12 +1,13 @@
 """The network: a decoder-only transformer of the Llama kind, over a paged KV cache.
 
-Llama, Qwen2 and Qwen3 differ in what a checkpoint holds: Qwen2 has biases on queries, keys and
-values, Qwen3 normalises every head's queries and keys.
+What families differ in is in the checkpoint (biases) or in `ModelConfig` (norms of heads, windows);
+`engine.family` says what else would need work here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from msgspec import Struct
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from .attention import PagedAttention
 from .checkpoint import Checkpoint
+from .lora import Adapters
 from .model_config import ModelConfig
 from .rope import Rotation
 from .runner import OnLayer
@@ -47,19 +49,25 @@ class Norm(Struct, frozen=True):
         return functional.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
 
 
+Linearly: TypeAlias = Callable[[Tensor], Tensor]
+"""A `Linear`, perhaps with what adapters add to it."""
+
+
 class Attention(Struct, frozen=True):
-    query: Linear
-    key: Linear
-    value: Linear
-    output: Linear
+    query: Linearly
+    key: Linearly
+    value: Linearly
+    output: Linearly
     query_norm: Norm | None
     key_norm: Norm | None
+    window: int | None
+    """How many tokens each token looks back at, itself included; None for all."""
 
 
 class FeedForward(Struct, frozen=True):
-    gate: Linear
-    up: Linear
-    down: Linear
+    gate: Linearly
+    up: Linearly
+    down: Linearly
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.down(functional.silu(self.gate(x)) * self.up(x))
@@ -79,7 +87,7 @@ class Decoder(Struct, frozen=True):
     embedding: Tensor
     layers: tuple[Layer, ...]
     norm: Norm
-    head: Linear
+    head: Linearly
 
     def hidden(
         self,
@@ -97,7 +105,8 @@ class Decoder(Struct, frozen=True):
         for index, (layer, cache) in enumerate(zip(self.layers, caches, strict=True)):
             queries = self._write(layer, x, turn, paged, cache)
             on_layer(index)
-            found = paged.attend(cache, queries, self.config.num_kv_heads)
+            window = layer.attention.window
+            found = paged.attend(cache, queries, self.config.num_kv_heads, window)
             x = x + layer.attention.output(found.flatten(1))
             x = x + layer.feed_forward(layer.feed_forward_norm(x))
         return x
@@ -121,49 +130,51 @@ class Decoder(Struct, frozen=True):
         return heads if norm is None else norm(heads)
 
 
-def load_decoder(config: ModelConfig, checkpoint: Checkpoint) -> Decoder:
+def load_decoder(config: ModelConfig, checkpoint: Checkpoint, adapters: Adapters) -> Decoder:
     """Take every weight of the network.
 
     Raises:
         BrokenModel: one is missing or of the wrong shape.
         UnsupportedModel: there are weights that this network does not have.
     """
-    decoder = _Loading(config, checkpoint).decoder()
+    decoder = _Loading(config, checkpoint, adapters).decoder()
     checkpoint.check_all_taken()
+    adapters.check_all_wrapped()
     return decoder
 
 
 class _Loading:
     """Knows what the weights of a Hugging Face checkpoint are called."""
 
-    def __init__(self, config: ModelConfig, checkpoint: Checkpoint) -> None:
-        self._config, self._checkpoint = config, checkpoint
+    def __init__(self, config: ModelConfig, checkpoint: Checkpoint, adapters: Adapters) -> None:
+        self._config, self._checkpoint, self._adapters = config, checkpoint, adapters
 
     def decoder(self) -> Decoder:
         config = self._config
         embedding = self._checkpoint.take(
             "model.embed_tokens.weight", (config.vocab_size, config.hidden_size)
         )
-        layers = tuple(self._layer(f"model.layers.{index}") for index in range(config.num_layers))
+        windows = config.windows or (None,) * config.num_layers
+        layers = tuple(self._layer(f"model.layers.{i}", w) for i, w in enumerate(windows))
         norm = self._norm("model.norm", config.hidden_size)
         return Decoder(config, embedding, layers, norm, self._head(embedding))
 
-    def _head(self, embedding: Tensor) -> Linear:
+    def _head(self, embedding: Tensor) -> Linearly:
         if self._config.tied_embeddings:
             self._checkpoint.ignore("lm_head.weight")
             return Linear(embedding)
         return self._linear("lm_head", self._config.hidden_size, self._config.vocab_size)
 
-    def _layer(self, prefix: str) -> Layer:
+    def _layer(self, prefix: str, window: int | None) -> Layer:
         hidden = self._config.hidden_size
         return Layer(
             attention_norm=self._norm(f"{prefix}.input_layernorm", hidden),
-            attention=self._attention(f"{prefix}.self_attn"),
+            attention=self._attention(f"{prefix}.self_attn", window),
             feed_forward_norm=self._norm(f"{prefix}.post_attention_layernorm", hidden),
             feed_forward=self._feed_forward(f"{prefix}.mlp"),
         )
 
-    def _attention(self, prefix: str) -> Attention:
+    def _attention(self, prefix: str, window: int | None) -> Attention:
         config = self._config
         hidden = config.hidden_size
         query_size = config.num_heads * config.head_dim
@@ -176,6 +187,7 @@ class _Loading:
             output=self._linear(f"{prefix}.o_proj", query_size, hidden),
             query_norm=self._norm(f"{prefix}.q_norm", config.head_dim) if normed else None,
             key_norm=self._norm(f"{prefix}.k_norm", config.head_dim) if normed else None,
+            window=window,
         )
 
     def _feed_forward(self, prefix: str) -> FeedForward:
@@ -186,13 +198,13 @@ class _Loading:
             down=self._linear(f"{prefix}.down_proj", inner, hidden),
         )
 
-    def _linear(self, name: str, size_in: int, size_out: int) -> Linear:
+    def _linear(self, name: str, size_in: int, size_out: int) -> Linearly:
         """With a bias where the checkpoint has one."""
         weight = self._checkpoint.take(f"{name}.weight", (size_out, size_in))
         bias = f"{name}.bias"
-        if bias not in self._checkpoint:
-            return Linear(weight)
-        return Linear(weight, self._checkpoint.take(bias, (size_out,)))
+        has_bias = bias in self._checkpoint
+        linear = Linear(weight, self._checkpoint.take(bias, (size_out,)) if has_bias else None)
+        return self._adapters.wrap(name, linear, (size_out, size_in))
 
     def _norm(self, name: str, size: int) -> Norm:
         weight = self._checkpoint.take(f"{name}.weight", (size,))

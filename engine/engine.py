@@ -21,12 +21,14 @@ from bus.messages import (
 from bus.transfers import Arrived, Delivered, Fenced, SendFailed, TransferEvent
 from bus.wire import Wire
 
-from .acceptance import accept_prompt
+from .acceptance import accept_adapter, accept_prompt
 from .config import EngineConfig
+from .constraint import Compiled, Compiler
 from .delivering import Delivering
 from .flows import Flow, Flows
 from .generating import Generating
 from .journal import CacheChanges
+from .news import News
 from .outcomes import Outcome, Told
 from .pages import Pages
 from .parts import Parts
@@ -57,14 +59,18 @@ class Engine:
         detokenizer: Callable[[], Detokenizer],
         wire: Wire | None,
         clock: Callable[[], float],
+        compiler: Compiler | None = None,
     ) -> None:
         """``detokenizer`` makes one for each answer. Without a ``wire`` nothing is received or
-        sent. ``clock`` measures, in seconds, what a step takes."""
+        sent, without a ``compiler`` there are no grammars. ``clock`` measures, in seconds, what a
+        step takes."""
         shape, counters = runner.card.shape, Counters()
         pages = Pages(shape.num_pages, shape.page_size)
         scheduler = Scheduler(config, pages, counters)
         flows = Flows(config.remembered_flows)
-        self._parts = Parts(config, runner.card, wire, pages, scheduler, flows, counters)
+        self._parts = Parts(
+            config, runner.card, wire, pages, scheduler, flows, counters, compiler=compiler
+        )
         self._generating = Generating(self._parts, detokenizer)
         self._receiving = Receiving(self._parts, self._generating)
         self._delivering = Delivering(self._parts)
@@ -96,14 +102,17 @@ class Engine:
         """
         check_integrity(self._parts)
 
-    def handle(self, event: Order | TransferEvent, now: float) -> list[Outcome]:
-        """Obey an order, or learn how a transfer ended. Computes nothing; returns quickly."""
+    def handle(self, event: Order | News, now: float) -> list[Outcome]:
+        """Obey an order, or learn how a transfer ended or a grammar was compiled. Computes nothing;
+        returns quickly."""
         self._parts.scheduler.wake()
         if isinstance(event, Order):
             return self._obey(event, now)
         flow = self._parts.flows.find((event.flow, event.attempt))
         if flow is None:
             return []
+        if isinstance(event, Compiled):
+            return self._compiled(flow, event, now) + self._parts.settle(flow)
         return self._transferred(flow, event, now) + self._parts.settle(flow)
 
     def step(self, now: float) -> list[Outcome]:
@@ -122,11 +131,14 @@ class Engine:
     def _begun(self, order: Order, verb: str, now: float) -> list[Outcome]:
         _check_epoch(order, self._parts.config)
         if isinstance(order.command, Query):
-            return [Told(order.flow, order.attempt, verb, self._matched(order.command))]
+            accept_adapter(order.adapter, self._parts.card)
+            event = self._matched(order.command, order.adapter)
+            return [Told(order.flow, order.attempt, verb, event)]
         if isinstance(order.command, Release):
             return self._release(order)
         if self._parts.flows.is_repeat(order):
             return []
+        accept_adapter(order.adapter, self._parts.card)
         self._supersede(order)
         if isinstance(order.command, Commit | Suspend):
             return self._control(order, order.command, verb, now)
@@ -194,6 +206,12 @@ class Engine:
         self._delivering.abort(flow)
         return self._parts.settle(flow)
 
+    def _compiled(self, flow: Flow, event: Compiled, now: float) -> list[Outcome]:
+        outcomes = self._generating.compiled(flow, event, now)
+        if outcomes:  # refused: the context has no use
+            self._receiving.revoke(flow)
+        return outcomes
+
     def _transferred(self, flow: Flow, event: TransferEvent, now: float) -> list[Outcome]:
         match event:
             case Arrived():
@@ -205,10 +223,10 @@ class Engine:
             case SendFailed(reason=reason):
                 return self._delivering.failed(flow, reason)
 
-    def _matched(self, command: Query) -> Matched:
+    def _matched(self, command: Query, adapter: str) -> Matched:
         ids = accept_prompt(command.prompt, self._parts.card)
         pages, now = self._parts.pages, survey(self._parts)
-        matched = len(pages.match(ids)) * pages.page_size
+        matched = len(pages.match(ids, adapter)) * pages.page_size
         return Matched(matched, now.load, now.available_pages)
 
 

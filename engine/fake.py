@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from zlib import crc32
 
 import numpy as np
 from msgspec import Struct
@@ -13,7 +14,7 @@ from bus.messages import Sampling
 from bus.transfers import PoolShape
 
 from .page_memory import HostPageMemory
-from .runner import Choice, Ids, ModelCard, OnLayer, Row, Sampled
+from .runner import Choice, Ids, ModelCard, OnLayer, Row, Sampled, wanted_logprobs
 
 SLOT_BYTES = 8
 """What a token takes in one layer of a page."""
@@ -27,6 +28,7 @@ def fake_card(
     num_layers: int = 2,
     max_context: int = 1024,
     end_tokens: Sequence[int] = (),
+    adapters: Sequence[str] = (),
 ) -> ModelCard:
     """A model of 1,000 tokens. Cards that differ only in ``num_pages`` can exchange pages."""
     shape = PoolShape(
@@ -36,14 +38,21 @@ def fake_card(
         page_bytes=page_size * SLOT_BYTES,
         fingerprint=f"fake-{num_layers}-{page_size}",
     )
-    return ModelCard("fake", 1000, max_context, frozenset(end_tokens), shape)
+    return ModelCard("fake", 1000, max_context, frozenset(end_tokens), shape, tuple(adapters))
 
 
 class Cost(Struct, frozen=True):
-    """Seconds that a step takes: so much at least, and so much more for every token in it."""
+    """Seconds that a step takes: so much at least, so much more for every token in it, and for
+    every token before them that it reads."""
 
     step_s: float = 0.0
     token_s: float = 0.0
+    context_s: float = 0.0
+
+    def of(self, rows: list[Row]) -> float:
+        num_tokens = sum(len(row.tokens) for row in rows)
+        num_read = sum(row.position for row in rows)
+        return self.step_s + self.token_s * num_tokens + self.context_s * num_read
 
 
 class FakeRunner:
@@ -81,9 +90,9 @@ class FakeRunner:
         """The next run raises ``error`` when it is half done."""
         self._failures.append(error)
 
-    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[Sampled | None]:
+    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[tuple[Sampled, ...]]:
         _check_disjoint(rows, self._card.shape.page_size)
-        cost_s = self._cost.step_s + self._cost.token_s * sum(len(row.tokens) for row in rows)
+        cost_s = self._cost.of(rows)
         num_layers = self._card.shape.num_layers
         for layer in range(num_layers):
             for row in rows:
@@ -94,10 +103,15 @@ class FakeRunner:
                 on_layer(layer)
             if self._failures:
                 raise self._failures.popleft()
-        return [self._choose(row, row.choice) if row.choice else None for row in rows]
+        return [tuple(self._choose(row, choice) for choice in row.choices) for row in rows]
 
     def continuation(
-        self, prompt: Sequence[int], count: int, sampling: Sampling | None = None
+        self,
+        prompt: Sequence[int],
+        count: int,
+        sampling: Sampling | None = None,
+        index: int = 0,
+        adapter: str = "",
     ) -> list[int]:
         """The ``count`` tokens that must follow, computed without pages: what tests compare with.
 
@@ -107,15 +121,15 @@ class FakeRunner:
         for _ in range(count):
             history = np.array(tokens, np.int32)
             layers = range(self._card.shape.num_layers)
-            sums = np.stack([_sums(layer, 0, history, _NOTHING) for layer in layers])
-            tokens.append(self._hashed(sums, sampling or Sampling(), len(tokens)))
+            sums = np.stack([_sums(layer, 0, history, _NOTHING, adapter) for layer in layers])
+            tokens.append(self._hashed(sums, sampling or Sampling(), len(tokens), index))
         return tokens[len(prompt) :]
 
     def _write(self, layer: int, row: Row) -> None:
         size = self._card.shape.page_size
         where = np.arange(row.position, row.position + len(row.tokens))
         before = self._read(layer, row, range(max(0, row.position - 1), row.position))
-        sums = _sums(layer, row.position, row.tokens, before)
+        sums = _sums(layer, row.position, row.tokens, before, row.adapter)
         self._slots[layer, row.pages[where // size], where % size] = sums
 
     def _read(self, layer: int, row: Row, places: range) -> Sums:
@@ -125,21 +139,38 @@ class FakeRunner:
         return sums
 
     def _choose(self, row: Row, choice: Choice) -> Sampled:
-        length = row.position + len(row.tokens)
-        assert length == len(choice.history)
+        length = len(choice.history)
+        assert row.position < length <= row.position + len(row.tokens)
         layers = range(self._card.shape.num_layers)
         sums = np.stack([self._read(layer, row, range(length)) for layer in layers])
-        token = self._hashed(sums, choice.sampling, length)
-        if choice.sampling.logprobs is None:
+        token = choice.given
+        if token is None:
+            token = self._steered(self._hashed(sums, choice.sampling, length, choice.index), choice)
+        count = wanted_logprobs(choice)
+        if count is None:
             return Sampled(token)
-        top = tuple((token + rank, -0.5 - rank) for rank in range(choice.sampling.logprobs))
+        top = tuple((token + rank, -0.5 - rank) for rank in range(count))
         return Sampled(token, -0.5, top)
 
-    def _hashed(self, sums: Sums, sampling: Sampling, position: int) -> int:
-        """Greedy tokens depend on the history alone, others on seed and position, too."""
-        chance = [sampling.seed, position] if sampling.temperature > 0 else [0, 0]
+    def _steered(self, token: int, choice: Choice) -> int:
+        """The next token from there on that may be chosen; or the one with a bias above 50."""
+        for biased, bias in choice.sampling.logit_bias:
+            if bias > 50:
+                return biased
+        while token in choice.banned or not _allows(choice, token):
+            token = (token + 1) % self._card.vocab_size
+        return token
+
+    def _hashed(self, sums: Sums, sampling: Sampling, position: int, index: int) -> int:
+        """Greedy tokens depend on the history alone, others on seed, position and answer, too."""
+        drawn = [sampling.seed + (index << 32), position]
+        chance = drawn if sampling.temperature > 0 else [0, 0]
         everything = np.array([_total(sums), *chance], np.uint64)
         return int(_total(everything[None]) % self._card.vocab_size)
+
+
+def _allows(choice: Choice, token: int) -> bool:
+    return choice.allowed is None or bool(choice.allowed[token // 8] >> token % 8 & 1)
 
 
 class FakeDetokenizer:
@@ -155,8 +186,9 @@ class FakeDetokenizer:
 _NOTHING = np.zeros(0, np.uint64)
 
 
-def _sums(layer: int, position: int, tokens: Ids, before: Sums) -> Sums:
+def _sums(layer: int, position: int, tokens: Ids, before: Sums, adapter: str) -> Sums:
     """Checksums of ``tokens`` from ``position`` on, given the one of the token before."""
+    layer = layer + crc32(adapter.encode()) % 128
     places = np.arange(position, position + len(tokens), dtype=np.uint64)
     mixed = _mix(places * np.uint64(1 << 32) + tokens.astype(np.uint64) + np.uint64(layer << 56))
     if len(before):

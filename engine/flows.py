@@ -14,6 +14,7 @@ from .generation import Generation
 from .reception import Reception
 from .refusal import Refusal
 from .sending import Sending
+from .sequence import Sequence
 
 Key: TypeAlias = tuple[str, int]
 """Flow and attempt: the name of a transfer."""
@@ -24,9 +25,13 @@ class Flow:
 
     def __init__(self, order: Order, verbs: set[str]) -> None:
         self.name, self.attempt, self.priority = order.flow, order.attempt, order.priority
+        self.adapter = order.adapter
         self.verbs = verbs
         self.reception: Reception | None = None
         self.generation: Generation | None = None
+        """The answer, or the first of several."""
+        self.branches: list[Generation] = []
+        """The others, once the prompt is computed."""
         self.sending: Sending | None = None
         self.refused: set[str] = set()
         """Those of ``verbs`` that were refused."""
@@ -38,8 +43,24 @@ class Flow:
         return self.name, self.attempt
 
     @property
+    def generations(self) -> list[Generation]:
+        """All answers that are not over."""
+        return [self.generation, *self.branches] if self.generation else self.branches
+
+    @property
     def is_over(self) -> bool:
-        return not (self.reception or self.generation or self.sending)
+        return not (self.reception or self.generations or self.sending)
+
+    def has(self, sequence: Sequence) -> bool:
+        """It is still wanted."""
+        return sequence is self.sending or sequence in self.generations
+
+    def leave(self, generation: Generation) -> None:
+        """One of the answers is over."""
+        if generation is self.generation:
+            self.generation = None
+        else:
+            self.branches.remove(generation)
 
 
 class Ended(Struct, frozen=True):

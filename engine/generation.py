@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bus.messages import Finished, Mailbox, Sampling, Started, Usage
-from bus.public import Delta, Done, TokenLogprob
+from bus.public import ChoiceDone, Delta, Done, Echo, Spoken, TokenLogprob
 
 from .answer import Answer
+from .answers import Answers
+from .constraint import Compiled, Constraint, ConstraintFailed, Mask
 from .context import Context
 from .outcomes import Outcome, Output, Told
-from .runner import Choice, Sampled
+from .prompt_lookup import NO_GUESS, PromptLookup
+from .prompt_scores import PromptScores
+from .runner import Choice, Detokenizer, Ids, Row, Sampled
 from .sequence import Sequence
 
 
@@ -25,10 +31,14 @@ class Asked(Struct, frozen=True):
     reply: Mailbox
     num_prompt: int
     """Tokens of the user's prompt: the rest of the context's tokens are the answer so far."""
+    prompt_text: str = ""
+    """Where the user wants it back."""
+    choice: int = 0
+    """Which of the request's answers this is."""
 
 
 class Generation(Sequence):
-    """Prefills what is missing of the prompt, then decodes until the answer is over.
+    """One answer: prefills what is missing of the prompt, then decodes until the answer is over.
 
     Tokens are numbered from the start of the answer, whichever engine made the first ones.
     """
@@ -36,33 +46,105 @@ class Generation(Sequence):
     verb: ClassVar[str] = "StartGenerate"
     preemptible: ClassVar[bool] = True
 
-    def __init__(self, asked: Asked, context: Context, answer: Answer, now: float) -> None:
+    def __init__(
+        self, asked: Asked, context: Context, answer: Answer, answers: Answers, now: float
+    ) -> None:
         super().__init__((asked.flow, asked.attempt), context, now)
-        self.asked, self._answer = asked, answer
+        self.asked, self._answer, self._answers = asked, answer, answers
+        goes_on = answer.num_tokens > 0 or asked.choice > 0
+        self._is_told = goes_on or not _wants_echo(asked.sampling)
+        """The user has the prompt, where he wants it."""
+        wanted = not self._is_told and asked.sampling.prompt_logprobs is not None
+        prompt = context.tokens[: asked.num_prompt]
+        self._scores = PromptScores(prompt, asked.sampling, wanted)
+        self.ended = False
+        """Its last words are said."""
         self.expecting_since: float | None = None
-        """When it began to wait for KV; None where it need not or need no longer."""
+        """When it began to wait for KV or its grammar; None where it need not or need no longer."""
+        self.is_compiling = False
+        """Its grammar is not ready."""
+        self.lookup: PromptLookup | None = None
+        """Guesses what comes next, where that is wanted."""
+        self._guesses = NO_GUESS
+        self._constraint: Constraint | None = None
+        self._allowed: Mask | None = None
         self.suspended = False
         self._matched: int | None = None
         self._first_queued_s = now
         self._admitted_s: float | None = None
         self._first_token_s: float | None = None
         self._decode_begin_s = now
-        self._num_decoded = 0
+        self._num_decoded = self._num_steps = 0
 
     @property
     def is_over(self) -> bool:
-        return self._answer.reason is not None
+        """There is nothing to compute."""
+        return self._answer.reason is not None and self._scores.is_complete
 
     @property
     def num_matchable(self) -> int:
-        """All but the last token, whose logits nobody kept."""
-        return self.context.num_tokens - 1
+        """All but the last token, whose logits nobody kept; less where logits of the prompt are
+        wanted."""
+        computable = self._scores.num_computable
+        return self.context.num_tokens - 1 if computable is None else computable
 
     def room_at_admission(self, chunk: int) -> int:
         return chunk
 
-    def choice(self) -> Choice:
-        return Choice(self.asked.sampling, self.context.tokens, self.asked.num_prompt)
+    def choices(self, begin: int, end: int) -> tuple[Choice, ...]:
+        scores = self._scores.choices(begin, end)
+        if end < self.context.num_tokens or self._answer.reason is not None:
+            return scores
+        return (*scores, self._choice(self.context.tokens))
+
+    @property
+    def num_guesses(self) -> int:
+        """None with a grammar, which knows of no token before it is chosen."""
+        if self.lookup is None or not self.decoding or self._constraint:
+            return 0
+        self._guesses = self.lookup.guess(self.context.tokens, self._answer.num_left - 1)
+        return len(self._guesses)
+
+    def row(self, num_tokens: int, num_guesses: int = 0) -> Row:
+        row, self._guesses = super().row(num_tokens), self._guesses[:num_guesses]
+        if num_guesses == 0:
+            return row
+        known = np.concatenate([self.context.tokens, self._guesses])
+        ends = range(len(known) - num_guesses + 1, len(known) + 1)
+        later = tuple(self._choice(known[:end]) for end in ends)
+        tokens = np.concatenate([row.tokens, self._guesses])
+        return replace(row, tokens=tokens, choices=row.choices + later)
+
+    @property
+    def may_branch(self) -> bool:
+        """Its prompt is computed, and it is the first of several answers to it."""
+        several = self._answers.count > 1 and self.asked.choice == 0
+        return several and not self._answer.num_tokens and not self.context.num_pending
+
+    def branched(self, choice: int, detokenizer: Detokenizer, now: float) -> Generation:
+        """Another answer to the prompt, whose KV it shares; the last token is computed again, for
+        its logits."""
+        num_prompt, answer = self.asked.num_prompt, self._answer.another(detokenizer)
+        context = self.context.fork(choice, num_prompt, num_prompt - 1, self.context.capacity)
+        asked = replace(self.asked, choice=choice)
+        branch = Generation(asked, context, answer, self._answers, now)
+        if self._constraint:
+            branch._constraint, branch._allowed = self._constraint.copy(), self._allowed
+        return branch
+
+    def constrain(self, compiled: Compiled) -> None:
+        """Its grammar is ready; what there is of the answer is held to it, too.
+
+        Raises:
+            ConstraintFailed: that does not fit, or the grammar is none.
+        """
+        constraint = compiled.constraint
+        if constraint is None:
+            raise ConstraintFailed(compiled.error)
+        for token in self.context.tokens[self.asked.num_prompt :].tolist():
+            constraint.push(token)
+        self.is_compiling = False
+        self._constraint, self._allowed = constraint, constraint.allowed()
 
     def queued(self, now: float) -> None:
         """It need not wait for KV, or not any longer."""
@@ -85,25 +167,63 @@ class Generation(Sequence):
         self._end_decode(now)
         self.suspended = True
 
-    def accept(self, sampled: Sampled, now: float) -> list[Outcome]:
-        """The next token is chosen: what the user and the router hear of it."""
+    def accept(self, sampled: tuple[Sampled, ...], now: float) -> list[Outcome]:
+        """What a step found, log-probabilities of the prompt before the next tokens: what the user
+        and the router hear of it."""
+        chosen, outcomes = self._scores.take(sampled), list[Outcome]()
+        if chosen:
+            outcomes += [*self._echo(), *self._said(chosen, now)]
+        return outcomes + self.end(now) if self.is_over else outcomes
+
+    def _said(self, chosen: tuple[Sampled, ...], now: float) -> list[Outcome]:
         offset = self._answer.num_tokens
-        text = self._answer.push(sampled.token)
-        self.context.append(sampled.token)
-        outcomes: list[Outcome] = [self._output(self._delta(offset, sampled, text))]
+        accepted, text = self._accepted(chosen)
+        outcomes: list[Outcome] = [self._output(self._delta(offset, accepted, text))]
         if self._first_token_s is None:
             self._first_token_s = now
-            outcomes.append(self._told(Started(self._matched or 0)))
-        self._count_decoded(now)
-        return outcomes + self.end(now) if self.is_over else outcomes
+            outcomes += self._started()
+        self._count_decoded(len(accepted), now)
+        return outcomes
+
+    def _accepted(self, chosen: tuple[Sampled, ...]) -> tuple[list[Sampled], str]:
+        """The first, and each after it as long as the guess before it was right: then it was
+        chosen after the very tokens that the answer has."""
+        accepted, text, guesses = list[Sampled](), "", self._guesses.tolist()
+        for place, sampled in enumerate(chosen):
+            accepted.append(sampled)
+            text += self._answer.push(sampled.token)
+            self.context.append(sampled.token)
+            self._follow(sampled.token)
+            if self._answer.reason or guesses[place : place + 1] != [sampled.token]:
+                break
+            self.advance(1)
+        if self.lookup and guesses:
+            self.lookup.verified(len(guesses), len(accepted) - 1)
+        return accepted, text
+
+    def _started(self) -> list[Told]:
+        """Once for all answers: they begin after the first."""
+        return [] if self.asked.choice else [self._told(Started(self._matched or 0))]
 
     def end(self, now: float) -> list[Outcome]:
         """The last words of an answer that is over."""
         assert self._answer.reason is not None
+        self.ended = True
         self._end_decode(now)
-        usage, reason = self._usage(now), self._answer.reason
-        done = Done(self.asked.flow, self._answer.num_tokens, reason, usage)
-        return [self._output(done), self._told(Finished(reason, usage))]
+        reason, answers = self._answer.reason, self._answers
+        answers.end(self.asked.choice, reason, self._usage(now), self.trail.take())
+        outcomes: list[Outcome] = [*self._echo()]
+        if answers.count > 1:
+            offset = self._answer.num_tokens
+            one = ChoiceDone(self.asked.flow, self.asked.choice, offset, reason)
+            outcomes.append(self._output(one))
+        return outcomes + self._end_of_all() if answers.is_complete else outcomes
+
+    def _end_of_all(self) -> list[Outcome]:
+        answers = self._answers
+        done = Done(self.asked.flow, answers.usage.completion_tokens, answers.reason, answers.usage)
+        finished = Finished(answers.reason, answers.usage)
+        return [self._output(done), Told(*self.key, self.verb, finished, answers.phases)]
 
     def broken(self, message: str) -> Output:
         """What the user hears when we failed."""
@@ -111,11 +231,40 @@ class Generation(Sequence):
             Done(self.asked.flow, self._answer.num_tokens, "error", message=message)
         )
 
-    def _count_decoded(self, now: float) -> None:
+    def _choice(self, history: Ids) -> Choice:
+        return Choice(
+            self.asked.sampling,
+            history,
+            self.asked.num_prompt,
+            index=self.asked.choice,
+            banned=self._answer.banned(len(history) - self.context.num_tokens),
+            allowed=self._allowed,
+        )
+
+    def _follow(self, token: int) -> None:
+        """What may come next is found out here, where a fault of one answer is its own."""
+        if self._constraint and self._answer.reason is None:
+            self._constraint.push(token)
+            self._allowed = self._constraint.allowed()
+
+    def _echo(self) -> list[Output]:
+        """The prompt, once, where the user wants it."""
+        if self._is_told:
+            return []
+        self._is_told = True
+        prompt = self.context.tokens[: self.asked.num_prompt]
+        logprobs = self._scores.entries if self.asked.sampling.prompt_logprobs is not None else ()
+        echo = Echo(
+            self.asked.flow, tuple(prompt.tolist()), self.asked.prompt_text, tuple(logprobs)
+        )
+        return [self._output(echo)]
+
+    def _count_decoded(self, count: int, now: float) -> None:
         if not self.decoding:
-            self.decoding, self._decode_begin_s, self._num_decoded = True, now, 0
+            self.decoding, self._decode_begin_s = True, now
         else:
-            self._num_decoded += 1
+            self._num_decoded += count
+            self._num_steps += 1
 
     def _end_decode(self, now: float) -> None:
         if self._num_decoded:
@@ -124,19 +273,20 @@ class Generation(Sequence):
                 self._decode_begin_s,
                 now,
                 tokens=self._num_decoded,
-                steps=self._num_decoded,
+                steps=self._num_steps,
             )
-        self._num_decoded = 0
+        self._num_decoded = self._num_steps = 0
 
-    def _delta(self, offset: int, sampled: Sampled, text: str) -> Delta:
+    def _delta(self, offset: int, accepted: list[Sampled], text: str) -> Delta:
         asked = self.asked.sampling.logprobs is not None
-        logprob = TokenLogprob(sampled.token, sampled.logprob, sampled.top)
+        logprobs = (TokenLogprob(one.token, one.logprob, one.top) for one in accepted)
         return Delta(
             flow=self.asked.flow,
             offset=offset,
-            tokens=(sampled.token,),
+            tokens=tuple(one.token for one in accepted),
             text=text,
-            logprobs=(logprob,) if asked else (),
+            logprobs=tuple(logprobs) if asked else (),
+            choice=self.asked.choice,
         )
 
     def _usage(self, now: float) -> Usage:
@@ -151,8 +301,12 @@ class Generation(Sequence):
             decode_s=now - first,
         )
 
-    def _output(self, message: Delta | Done) -> Output:
+    def _output(self, message: Spoken) -> Output:
         return Output(*self.key, self.asked.reply, message)
 
-    def _told(self, event: Started | Finished) -> Told:
+    def _told(self, event: Started) -> Told:
         return Told(*self.key, self.verb, event, self.trail.take())
+
+
+def _wants_echo(sampling: Sampling) -> bool:
+    return sampling.echo or sampling.prompt_logprobs is not None

@@ -11,12 +11,7 @@ from .gguf_file import Floats, GgufFile
 from .gguf_vocabulary import end_token_ids, tokenizer_config, tokenizer_json
 from .model_errors import BrokenModel, UnsupportedModel
 from .safetensors_stream import write_float32
-
-ARCHITECTURES = {
-    "llama": "LlamaForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-}
+from .supported import family_of, family_of_gguf
 
 TOP_NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -62,16 +57,16 @@ def convert(source: Path, folder: Path) -> None:
 def hugging_face_config(gguf: GgufFile) -> dict[str, Any]:
     """The config.json that describes this file's network."""
     architecture = gguf.metadata.get("general.architecture")
-    if architecture not in ARCHITECTURES:
-        raise UnsupportedModel("GGUF architecture", architecture, ARCHITECTURES)
-    fields = _Fields(gguf, architecture)
+    fields = _Fields(gguf, str(architecture))
+    window = fields.get("attention.sliding_window", 0) or None
+    family = family_of_gguf(architecture, window)
     hidden_size = fields.size("embedding_length")
     num_heads = fields.size("attention.head_count")
     head_dim = fields.get("attention.key_length", hidden_size // num_heads)
     _refuse_what_is_not_computed(fields, head_dim)
     return {
-        "architectures": [ARCHITECTURES[architecture]],
-        "model_type": architecture,
+        "architectures": [family.architecture],
+        "model_type": family.name,
         "dtype": "float32",
         "vocab_size": gguf.shape("token_embd.weight")[0],
         "hidden_size": hidden_size,
@@ -85,6 +80,7 @@ def hugging_face_config(gguf: GgufFile) -> dict[str, Any]:
         "rms_norm_eps": fields.need("attention.layer_norm_rms_epsilon"),
         "max_position_embeddings": fields.size("context_length"),
         "tie_word_embeddings": "output.weight" not in gguf.tensors,
+        **({"sliding_window": window} if window else {}),
         "rope_parameters": _rope_parameters(fields),
         "eos_token_id": end_token_ids(gguf.path, gguf.metadata),
         "bos_token_id": gguf.metadata.get("tokenizer.ggml.bos_token_id"),
@@ -128,7 +124,6 @@ class _Fields:
 def _refuse_what_is_not_computed(fields: _Fields, head_dim: int) -> None:
     wanted = {
         "expert_count": 0,
-        "attention.sliding_window": 0,
         "attention.value_length": head_dim,
         "rope.dimension_count": head_dim,
     }
@@ -157,7 +152,7 @@ def _rope_parameters(fields: _Fields) -> dict[str, Any]:
 def _write_weights(path: Path, gguf: GgufFile, config: Mapping[str, Any]) -> None:
     sources = {hugging_face_name(name): name for name in gguf.tensors if name != ROPE_FACTORS}
     permuted: dict[str, int] = {}
-    if config["model_type"] == "llama":
+    if family_of(tuple(config["architectures"])).gguf_rotates_neighbours:
         permuted = {
             "attn_q": config["num_attention_heads"],
             "attn_k": config["num_key_value_heads"],

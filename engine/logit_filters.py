@@ -2,9 +2,9 @@
 
 Penalties and filters are those of vLLM (``v1/sample``), which are OpenAI's where OpenAI has them:
 repetition over prompt and answer (Keskar et al., arXiv 1909.05858), presence and frequency over the
-answer only. Order: penalties, temperature, min-p, top-k, top-p; each filter sees what the one
-before it left. A token that is dropped has logit minus infinity. Ties with the last token that is
-kept are kept too, so that nothing depends on the order of a sort.
+answer only. Order: bias, bans and grammar, penalties, temperature, min-p, top-k, top-p; each sees
+what the one before it left. A token that is dropped has logit minus infinity. Ties with the last
+token that is kept are kept too, so that nothing depends on the order of a sort.
 """
 
 from __future__ import annotations
@@ -22,6 +22,22 @@ from .runner import Choice, Ids
 DROPPED = -math.inf
 LIKELY_NUCLEUS = 1024
 """Tokens that are sorted before the whole vocabulary is: they nearly always hold the nucleus."""
+
+
+def limited(logits: Tensor, choice: Choice) -> Tensor:
+    """``[vocab_size]`` with the user's bias, and without tokens that may not be chosen now."""
+    bias = choice.sampling.logit_bias
+    if bias:
+        tokens = torch.tensor([token for token, _ in bias], device=logits.device)
+        amounts = torch.tensor([amount for _, amount in bias]).to(logits)
+        logits = logits.index_add(0, tokens, amounts)
+    if choice.banned:
+        tokens = torch.tensor(sorted(choice.banned), device=logits.device)
+        logits = logits.index_fill(0, tokens, DROPPED)
+    if choice.allowed is not None:
+        bits = np.unpackbits(choice.allowed, count=len(logits), bitorder="little")
+        logits = logits.masked_fill(torch.from_numpy(bits == 0).to(logits.device), DROPPED)
+    return logits
 
 
 def penalised(logits: Tensor, choice: Choice) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from bus.messages import EngineEvent, Mailbox
-from bus.public import Delta, Done
+from bus.public import Spoken
 
 
 class Phase(Struct, frozen=True):
@@ -37,7 +37,7 @@ class Output(Struct, frozen=True, gc=False):
     flow: str
     attempt: int
     reply: Mailbox
-    message: Delta | Done
+    message: Spoken
 
 
 Outcome: TypeAlias = Told | Output

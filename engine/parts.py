@@ -9,6 +9,7 @@ from bus.messages import EngineEvent, Refused, Released
 from bus.wire import Wire
 
 from .config import EngineConfig
+from .constraint import Compiler
 from .context import Context
 from .flows import Flow, Flows
 from .outcomes import Outcome, Phase, Told
@@ -18,6 +19,7 @@ from .refusal import Refusal
 from .runner import Ids, ModelCard
 from .scheduler import Scheduler
 from .statistics import Counters
+from .tally import Tally
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,14 @@ class Parts:
     scheduler: Scheduler
     flows: Flows
     counters: Counters
+    tally: Tally = field(default_factory=Tally)
+    compiler: Compiler | None = None
     _serials: count[int] = field(default_factory=count)
 
     def context(self, flow: Flow, tokens: Ids, capacity: int) -> Context:
         """A context that comes after all others of its priority and holds no page yet."""
         rank = Rank.of(flow.priority, next(self._serials))
-        return Context(self.pages, rank, tokens, capacity)
+        return Context(self.pages, rank, tokens, capacity, flow.adapter)
 
     def told(
         self, flow: Flow, verb: str, event: EngineEvent, phases: tuple[Phase, ...] = ()
@@ -49,7 +53,9 @@ class Parts:
         return self.told(flow, verb, event, phases)
 
     def settle(self, flow: Flow) -> list[Outcome]:
-        """Forget the flow if it has nothing here any more; then a release is complete."""
+        """Something was done to the flow. Forget it if it has nothing here any more; then a
+        release is complete."""
+        self.tally.note(flow)
         if not flow.is_over:
             return []
         self.flows.end(flow)

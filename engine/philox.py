@@ -32,12 +32,13 @@ def philox(counter: Words, key: tuple[int, int]) -> Words:
     return c0, c1, c2, c3
 
 
-def uniform(seed: int, position: int) -> float:
-    """The random number in ``[0, 1)`` of this position in the sequence with this seed.
+def uniform(seed: int, position: int, choice: int = 0) -> float:
+    """The random number in ``[0, 1)`` of this position in the sequence with this seed; another one
+    for each of several answers.
 
     Seeds are taken modulo 2**64. Of the bits 52 are used: then ``uniform * x < x`` for every
     normal float ``x``, so that an inverse distribution function never runs off its end.
     """
-    counter = (position & WORD, position >> 32 & WORD, 0, 0)
+    counter = (position & WORD, position >> 32 & WORD, choice, 0)
     first, second, _, _ = philox(counter, (seed & WORD, seed >> 32 & WORD))
     return ((first << 20) | (second >> 12)) / (1 << 52)

@@ -21,6 +21,7 @@ from typing import TypeAlias
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from .runner import Row
@@ -34,14 +35,17 @@ is used. A decode step of 16 rows gathered at once took twice as long (measured)
 
 
 class Chunk(Struct, frozen=True):
-    """A row of several tokens: each sees all tokens before it, ``position`` of them in pages."""
+    """A row of several tokens: each sees all tokens before it, ``position`` of them in pages; with
+    a window, no more than the ``window`` last ones, itself included."""
 
     begin: int
     end: int
     """Its tokens are ``[begin, end)`` on the token axis."""
     position: int
     slots: Indices
-    """Of the whole context, ``[position + end - begin]``."""
+    """Of the context from token ``first`` on, ``[position + end - begin - first]``."""
+    first: int = 0
+    window: int | None = None
 
 
 class Singles(Struct, frozen=True):
@@ -51,7 +55,7 @@ class Singles(Struct, frozen=True):
     tokens: Indices
     """Their places on the token axis, ``[rows]``."""
     lengths: Indices
-    """Tokens of context, the new one included, ``[rows]``."""
+    """Tokens of context that are seen, the new one included, ``[rows]``."""
     slots: Indices
     """``[rows, longest]``. Shorter contexts repeat their own last slot: unwritten memory, which
     may hold NaN, is never read."""
@@ -65,7 +69,7 @@ class Batch(Struct, frozen=True):
     slots: Indices
     """Where each token's keys go, ``[tokens]``."""
     ends: Indices
-    """Of the rows that choose a token, in order: where on the token axis their last token is."""
+    """For every choice of every row, in order: where on the token axis its token is."""
     chunks: tuple[Chunk, ...]
     singles: tuple[Singles, ...]
 
@@ -85,12 +89,34 @@ def lay_out(rows: Sequence[Row], page_size: int) -> Batch:
         tokens=np.concatenate([row.tokens for row in rows]).astype(np.int64),
         positions=np.concatenate([_positions(row) for row in rows]),
         slots=np.concatenate([_slots(row.pages, _positions(row), page_size) for row in rows]),
-        ends=np.array(
-            [end - 1 for row, end in zip(rows, ends, strict=True) if row.choice], np.int64
+        ends=np.concatenate(
+            [np.arange(end - len(r.choices), end) for r, end in zip(rows, ends, strict=True)]
         ),
         chunks=tuple(_chunks(rows, ends, page_size)),
         singles=tuple(_groups_of_singles(rows, ends, page_size)),
     )
+
+
+def within(batch: Batch, window: int | None) -> Batch:
+    """The batch as a layer sees it whose tokens look back at ``window`` tokens, themselves
+    included: what no token of a row looks at is not gathered. None: at all of them."""
+    if window is None:
+        return batch
+    chunks = tuple(_chunk_within(chunk, window) for chunk in batch.chunks)
+    singles = tuple(_singles_within(group, window) for group in batch.singles)
+    return replace(batch, chunks=chunks, singles=singles)
+
+
+def _chunk_within(chunk: Chunk, window: int) -> Chunk:
+    first = max(0, chunk.position - window + 1)
+    return replace(chunk, slots=chunk.slots[first:], first=first, window=window)
+
+
+def _singles_within(group: Singles, window: int) -> Singles:
+    lengths = np.minimum(group.lengths, window)
+    context = np.minimum(np.arange(lengths.max()), lengths[:, None] - 1)
+    places = context + (group.lengths - lengths)[:, None]
+    return Singles(group.tokens, lengths, np.take_along_axis(group.slots, places, axis=1))
 
 
 def _length(row: Row) -> int:

@@ -15,13 +15,13 @@ class Rank(NamedTuple):
     branch: int = 0
     """Answers of one request share its place in the order."""
 
-    @property
-    def priority(self) -> int:
-        return -self.urgency
-
     @classmethod
     def of(cls, priority: int, serial: int) -> Rank:
         return cls(-priority, serial)
 
     def branched(self, branch: int) -> Rank:
         return Rank(self.urgency, self.serial, branch)
+
+    def turned(self) -> Rank:
+        """Compares the other way round; turned twice it is itself again."""
+        return Rank(-self.urgency, -self.serial, -self.branch)

@@ -12,7 +12,8 @@ import torch
 from msgspec import Struct
 from torch import Tensor
 
-from .model_config import FactorRope, LinearRope, Llama3Rope, ModelConfig, RopeScaling
+from .model_config import ModelConfig
+from .rope_scaling import FactorRope, LinearRope, Llama3Rope, RopeScaling
 
 
 class Rotation(Struct, frozen=True):

@@ -12,18 +12,34 @@ from numpy.typing import NDArray
 from bus.messages import Sampling
 from bus.transfers import PoolShape
 
+from .constraint import Mask
 from .page_memory import PageMemory
 
 Ids: TypeAlias = NDArray[np.int32]
 
 
 class Choice(Struct, frozen=True):
-    """How to choose the token that follows a row."""
+    """How to choose the token that follows one token of a row."""
 
     sampling: Sampling
     history: Ids
-    """All tokens so far, prompt first. The new token's position is ``len(history)``."""
+    """All tokens up to that one, prompt first. The new token's position is ``len(history)``."""
     num_prompt: int
+    index: int = 0
+    """Which of the request's answers: each has random numbers of its own."""
+    given: int | None = None
+    """The token that follows already: nothing is chosen, its log-probabilities are wanted."""
+    banned: frozenset[int] = frozenset()
+    """Tokens that are not to be chosen."""
+    allowed: Mask | None = None
+    """Those that may be; None for all."""
+
+
+def wanted_logprobs(choice: Choice) -> int | None:
+    """How many likeliest tokens' log-probabilities are wanted besides the token's own; None where
+    not even that is."""
+    sampling = choice.sampling
+    return sampling.logprobs if choice.given is None else sampling.prompt_logprobs
 
 
 class Row(Struct, frozen=True):
@@ -40,8 +56,11 @@ class Row(Struct, frozen=True):
     pages: Ids
     """Block table: page ``i`` holds tokens ``[i * page_size, (i + 1) * page_size)``; long enough
     for ``position + len(tokens)``."""
-    choice: Choice | None = None
-    """None where the row ends inside the prompt."""
+    choices: tuple[Choice, ...] = ()
+    """One for each of the row's last tokens, in order; none where nothing is to be known of what
+    follows them."""
+    adapter: str = ""
+    """Which of `ModelCard.adapters` is added to the weights; empty for none."""
 
 
 class Sampled(Struct, frozen=True):
@@ -58,6 +77,8 @@ class ModelCard(Struct, frozen=True):
     max_context: int
     end_tokens: frozenset[int]
     shape: PoolShape
+    adapters: tuple[str, ...] = ()
+    """What rows may ask to be added to the weights."""
 
 
 OnLayer: TypeAlias = Callable[[int], Any]
@@ -75,11 +96,11 @@ class Runner(Protocol):
         """The content of the pool's pages."""
         ...
 
-    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[Sampled | None]:
+    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[tuple[Sampled, ...]]:
         """Write the KV of every row's tokens into its pages and choose where a row asks for it.
 
-        One result per row, None where `Row.choice` is None. ``on_layer`` is called in order, once
-        per layer. Rows of one batch never write the same page.
+        For every row one result for each of its `Row.choices`. ``on_layer`` is called in order,
+        once per layer. Rows of one batch never write the same page.
         """
         ...
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from bus.messages import Sampling
 
-from .logit_filters import keep_min_p, keep_top_k, keep_top_p, penalised
+from .logit_filters import keep_min_p, keep_top_k, keep_top_p, limited, penalised
 from .philox import uniform
-from .runner import Choice, Sampled
+from .runner import Choice, Sampled, wanted_logprobs
 
 GREEDY_BELOW = 1e-5
 """Temperatures under this mean: take the most likely token (as in vLLM)."""
@@ -37,7 +37,11 @@ def _is_plain(choice: Choice) -> bool:
     sampling = choice.sampling
     return (
         sampling.temperature < GREEDY_BELOW
-        and sampling.logprobs is None
+        and wanted_logprobs(choice) is None
+        and choice.given is None
+        and not choice.banned
+        and choice.allowed is None
+        and not sampling.logit_bias
         and not _has_penalties(sampling)
     )
 
@@ -51,15 +55,15 @@ def _has_penalties(sampling: Sampling) -> bool:
 
 
 def _choose_one(logits: Tensor, choice: Choice) -> Sampled:
-    token = _token(logits, choice)
-    if choice.sampling.logprobs is None:
-        return Sampled(token)
-    return _with_logprobs(logits, token, choice.sampling.logprobs)
+    token = _token(logits, choice) if choice.given is None else choice.given
+    count = wanted_logprobs(choice)
+    return Sampled(token) if count is None else _with_logprobs(logits, token, count)
 
 
 def _token(logits: Tensor, choice: Choice) -> int:
     sampling = choice.sampling
-    scores = penalised(logits, choice) if _has_penalties(sampling) else logits
+    scores = limited(logits, choice)
+    scores = penalised(scores, choice) if _has_penalties(sampling) else scores
     if sampling.temperature < GREEDY_BELOW:
         return int(scores.argmax())
     # Float64: over a vocabulary, a sum in float32 is off by more than a rare token weighs.
@@ -67,7 +71,7 @@ def _token(logits: Tensor, choice: Choice) -> int:
     scores = keep_min_p(scores, sampling.min_p)
     scores = keep_top_k(scores, sampling.top_k)
     scores = keep_top_p(scores, sampling.top_p)
-    return _draw(scores, uniform(sampling.seed, len(choice.history)))
+    return _draw(scores, uniform(sampling.seed, len(choice.history), choice.index))
 
 
 def _draw(scores: Tensor, fraction: float) -> int:

@@ -39,8 +39,8 @@ class Sequence:
         """How many tokens must have pages when the work begins with ``chunk`` of them."""
         raise NotImplementedError
 
-    def choice(self) -> Choice | None:
-        """How to choose what follows the last token; None where nothing does."""
+    def choices(self, begin: int, end: int) -> tuple[Choice, ...]:
+        """What is to be known of what follows the last of the tokens ``[begin, end)``."""
         raise NotImplementedError
 
     def admitted(self, now: float) -> None:
@@ -51,15 +51,22 @@ class Sequence:
         self.decoding = False
         self.queued_s = now
 
-    def row(self, num_tokens: int) -> Row:
+    @property
+    def num_guesses(self) -> int:
+        """How many tokens may be computed after its last one on the chance that they are next."""
+        return 0
+
+    def row(self, num_tokens: int, num_guesses: int = 0) -> Row:
+        """Its next ``num_tokens``, and so many guesses after its last token."""
+        assert num_guesses == 0
         begin = self.context.num_computed
         end = begin + num_tokens
-        last = end == self.context.num_tokens
         return Row(
             tokens=self.context.tokens[begin:end],
             position=begin,
             pages=self.context.table,
-            choice=self.choice() if last else None,
+            choices=self.choices(begin, end),
+            adapter=self.context.adapter,
         )
 
     def advance(self, num_tokens: int) -> None:

@@ -61,8 +61,8 @@ class Stepping:
             sources, targets = np.array(list(copies.values())), np.array(list(copies))
             self._runner.page_memory.copy(sources, targets)
 
-    def _compute(self, work: list[Work]) -> list[Sampled | None]:
-        """One result for each piece of work; pages to be sent leave while it computes."""
+    def _compute(self, work: list[Work]) -> list[tuple[Sampled, ...]]:
+        """What was found for each piece of work; pages to be sent leave while it computes."""
         sendings = [(p.sequence, p.num_tokens) for p in work if isinstance(p.sequence, Sending)]
         for sending in (p.sequence for p in work if p.is_new):
             if isinstance(sending, Sending):
@@ -72,22 +72,25 @@ class Stepping:
             for sending, num_tokens in sendings:
                 sending.write(layer, sending.context.num_computed + num_tokens)
 
-        rows = [p.sequence.row(p.num_tokens) for p in work if p.num_tokens]
+        rows = [p.sequence.row(p.num_tokens, p.num_guesses) for p in work if p.num_tokens]
         results = iter(self._run(rows, send if sendings else None))
-        return [next(results) if piece.num_tokens else None for piece in work]
+        return [next(results) if piece.num_tokens else () for piece in work]
 
-    def _run(self, rows: list[Row], on_layer: Callable[[int], None] | None) -> list[Sampled | None]:
+    def _run(
+        self, rows: list[Row], on_layer: Callable[[int], None] | None
+    ) -> list[tuple[Sampled, ...]]:
         if not rows:
             return []
         results = self._runner.run(rows, on_layer)
-        wanted = [row.choice is not None for row in rows]
-        if [result is not None for result in results] != wanted:
-            raise RuntimeError("the runner did not answer exactly the rows that asked for a token")
+        if [len(result) for result in results] != [len(row.choices) for row in rows]:
+            raise RuntimeError("the runner did not answer exactly what the rows asked")
         return results
 
     def _advanced(
-        self, piece: Work, sampled: Sampled | None, begin_s: float, end_s: float
+        self, piece: Work, sampled: tuple[Sampled, ...], begin_s: float, end_s: float
     ) -> list[Outcome]:
+        if not self._is_wanted(piece):
+            return []
         try:
             _note_prefill(piece, begin_s, end_s)
             piece.sequence.advance(piece.num_tokens)
@@ -96,19 +99,26 @@ class Stepping:
             logger.exception("%s: an answer failed", self._parts.config.name)
             return self._failed(piece, error)
 
-    def _consequences(self, piece: Work, sampled: Sampled | None, now: float) -> list[Outcome]:
+    def _consequences(self, piece: Work, sampled: tuple[Sampled, ...], now: float) -> list[Outcome]:
         sequence, flow = piece.sequence, self._parts.flows.find(piece.sequence.key)
         assert flow is not None
         if isinstance(sequence, Sending):
             self._desks.delivering.computed(sequence)
             return []
-        if sampled is None or not isinstance(sequence, Generation):
+        if not sampled or not isinstance(sequence, Generation):
             return []
-        outcomes = self._desks.generating.chosen(flow, sequence, sampled, now)
+        outcomes = self._desks.generating.computed(flow, sequence, sampled, now)
         return outcomes + self._parts.settle(flow)
+
+    def _is_wanted(self, piece: Work) -> bool:
+        """Not where another answer of the same request has failed in this very step."""
+        flow = self._parts.flows.find(piece.sequence.key)
+        return flow is not None and flow.has(piece.sequence)
 
     def _failed(self, piece: Work, error: Exception) -> list[Outcome]:
         """The command ends here. What it has of the cache is sound, the rest is dropped."""
+        if not self._is_wanted(piece):
+            return []
         sequence, flow = piece.sequence, self._parts.flows.find(piece.sequence.key)
         assert flow is not None
         refusal = Refusal("internal", f"the engine failed: {type(error).__name__}: {error}")
@@ -124,6 +134,7 @@ class Stepping:
         counters = self._parts.counters
         counters.steps += 1
         counters.step_s += took_s
+        self._parts.scheduler.learn(work, took_s)
         decoded = sum(piece.num_tokens for piece in work if piece.sequence.decoding)
         prefilled = sum(piece.num_tokens for piece in work) - decoded
         counters.decode_tokens += decoded

@@ -11,28 +11,28 @@ from .statistics import EngineStatistics
 
 
 def survey(parts: Parts) -> EngineStatistics:
-    """Takes time linear in the flows that have something here."""
-    flows, pages, counters = list(parts.flows), parts.pages, parts.counters
-    granted = sum(flow.reception.num_granted for flow in flows if flow.reception)
-    generations = [flow.generation for flow in flows if flow.generation]
+    """Nothing is counted now: the sums are there."""
+    sums, pages, counters = parts.tally.sums, parts.pages, parts.counters
     return EngineStatistics(
         waiting=parts.scheduler.num_waiting,
         running=parts.scheduler.num_running,
-        expecting=sum(g.expecting_since is not None for g in generations),
-        suspended=sum(g.suspended for g in generations),
-        sending=sum(flow.sending is not None for flow in flows),
-        receiving=sum(flow.reception is not None and flow.reception.is_arriving for flow in flows),
-        flows=len(flows),
+        expecting=sums.expecting,
+        suspended=sums.suspended,
+        sending=sums.sending,
+        receiving=sums.receiving,
+        flows=len(parts.flows),
         total_pages=pages.num_pages,
         free_pages=pages.num_free,
         cached_pages=pages.num_cached,
-        granted_pages=granted,
-        used_pages=pages.num_in_use - granted,
+        granted_pages=sums.granted_pages,
+        used_pages=pages.num_in_use - sums.granted_pages,
         evicted_pages=pages.num_evictions,
         steps=counters.steps,
         step_s=counters.step_s,
         prefill_tokens=counters.prefill_tokens,
         decode_tokens=counters.decode_tokens,
+        guessed_tokens=counters.guessed_tokens,
+        right_guesses=counters.right_guesses,
         matchable_tokens=counters.matchable_tokens,
         matched_tokens=counters.matched_tokens,
         received_tokens=counters.received_tokens,
@@ -53,6 +53,7 @@ def check_integrity(parts: Parts) -> None:
     Raises:
         AssertionError: pages or contexts do not add up.
     """
+    parts.tally.check_integrity(parts.flows)
     contexts = [context for flow in parts.flows for context in _contexts(flow)]
     parts.pages.check_integrity(page for context in contexts for page in context.held())
     known = {id(context) for context in contexts}
@@ -63,7 +64,7 @@ def check_integrity(parts: Parts) -> None:
 
 
 def _contexts(flow: Flow) -> Iterator[Context]:
-    for part in (flow.reception, flow.generation, flow.sending):
+    for part in (flow.reception, *flow.generations, flow.sending):
         if part:
             yield part.context
 

@@ -60,6 +60,11 @@ class Tokenizer:
         # The template has written every special token that belongs here, BOS included.
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
+    @property
+    def document(self) -> str:
+        """The text of a tokenizer.json that says the same."""
+        return self._tokenizer.to_str()
+
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of a whole answer, without special tokens."""
         return self._tokenizer.decode(list(tokens), skip_special_tokens=True)

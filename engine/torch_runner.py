@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, TypeAlias
 
 import torch
@@ -11,7 +12,8 @@ from bus.transfers import PoolShape
 
 from .attention import PagedAttention
 from .checkpoint import Checkpoint
-from .decoder import load_decoder
+from .decoder import Linear, load_decoder
+from .lora import Adapters
 from .model_files import ModelFiles
 from .ragged import lay_out
 from .rope import inverse_frequencies, rotation
@@ -59,7 +61,8 @@ class TorchRunner:
         self.page_memory = TorchPageMemory(self.pool)
         self._caches = list(self.pool.flatten(1, 3).flatten(2))
         checkpoint = Checkpoint(files.weights, DTYPES[dtype], self._device)
-        self._decoder = load_decoder(files.config, checkpoint)
+        self._adapters = Adapters(files.adapters, self.pool[:0], Linear)
+        self._decoder = load_decoder(files.config, checkpoint, self._adapters)
         self._frequencies = inverse_frequencies(files.config).to(self._device)
         self._card = _card(files, shape)
 
@@ -68,22 +71,23 @@ class TorchRunner:
         return self._card
 
     @torch.inference_mode()
-    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[Sampled | None]:
+    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[tuple[Sampled, ...]]:
         """See `Runner.run`. No rows give no results."""
         if not rows:
             return []
-        choices = [row.choice for row in rows if row.choice]
+        choices = [choice for row in rows for choice in row.choices]
         logits = self._forward(rows, on_layer)
         chosen = iter(choose(logits, choices) if choices else ())
-        return [next(chosen) if row.choice else None for row in rows]
+        return [tuple(islice(chosen, len(row.choices))) for row in rows]
 
     @torch.inference_mode()
     def logits(self, rows: list[Row]) -> Tensor:
-        """As `run`, but the float32 logits ``[rows with a choice, vocab_size]`` themselves."""
+        """As `run`, but the float32 logits ``[choices, vocab_size]`` themselves."""
         return self._forward(rows, None)
 
     def _forward(self, rows: list[Row], on_layer: OnLayer | None) -> Tensor:
         batch = lay_out(rows, self._page_size)
+        self._adapters.route(rows)
         positions = torch.from_numpy(batch.positions).to(self._device)
         hidden = self._decoder.hidden(
             torch.from_numpy(batch.tokens).to(self._device),
@@ -134,4 +138,5 @@ def _card(files: ModelFiles, shape: PoolShape) -> ModelCard:
         max_context=files.config.max_context,
         end_tokens=files.tokenizer().end_tokens,
         shape=shape,
+        adapters=tuple(sorted(files.adapters)),
     )

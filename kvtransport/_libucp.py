@@ -23,8 +23,6 @@ _OP_FLAGS = 1 << 4
 _CLOSE_BY_FORCE, _SEND_EAGER = 1, 1 << 1
 _RENDEZVOUS = 1 << 17
 _ALLOCATE = 1 << 1
-_RUN_WORTH_RELEASING = 64 * 1024
-"""Bytes. A shorter copy takes less than taking the interpreter lock back may cost."""
 
 _OnError = c.CFUNCTYPE(None, c.c_void_p, c.c_void_p, _Status)
 _OnMessage = c.CFUNCTYPE(
@@ -201,6 +199,7 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
     "ucp_ep_flush_nbx": (_V, [_V, _P(_OpParams)]),
     "ucp_am_send_nbx": (_V, [_V, c.c_uint, c.c_char_p, _S, c.c_char_p, _S, _P(_OpParams)]),
     "ucp_put_nbx": (_V, [_V, _V, _S, c.c_uint64, _V, _P(_OpParams)]),
+    "ucp_get_nbx": (_V, [_V, _V, _S, c.c_uint64, _V, _P(_OpParams)]),
     "ucp_request_check_status": (_Status, [_V]),
     "ucp_request_free": (None, [_V]),
 }
@@ -395,6 +394,12 @@ class RemoteKey:
         status = self._library.holding.ucp_rkey_ptr(self.handle, remote_address, c.byref(local))
         return local.value if status == OK else None
 
+    def view(self, remote_address: int, num_bytes: int) -> memoryview | None:
+        """Those bytes, writable, if memory is shared. Not to be looked at after `close`."""
+        if not (address := self.mapped_at(remote_address)):
+            return None
+        return memoryview((c.c_ubyte * num_bytes).from_address(address)).cast("B")
+
     def close(self) -> None:
         self._library.releasing.ucp_rkey_destroy(self.handle)
 
@@ -418,18 +423,30 @@ class Endpoint:
 
         Our bytes are free again after the next `flush`, and theirs are written then.
         """
-        small, large = self.library.holding, self.library.releasing
-        endpoint, rkey, param = self.handle, key.handle, self._param
-        for source, target, size in zip(local, remote, sizes, strict=True):
-            library = small if size < _RUN_WORTH_RELEASING else large
-            pointer = library.ucp_put_nbx(endpoint, source, size, target, rkey, param)
-            if pointer:
-                self._free(pointer)
+        self._copy("ucp_put_nbx", key, (local, remote, sizes))
 
-    def _free(self, pointer: int) -> None:
+    def get(
+        self, key: RemoteKey, local: Sequence[int], remote: Sequence[int], sizes: Sequence[int]
+    ) -> None:
+        """Begin copying ``sizes[i]`` bytes from their address ``remote[i]`` to ours, ``local[i]``.
+
+        They are here after the next `flush`.
+        """
+        self._copy("ucp_get_nbx", key, (local, remote, sizes))
+
+    def _copy(self, call: str, key: RemoteKey, columns: Sequence[Sequence[int]]) -> None:
+        """Others run meanwhile, however short a run is: a transfer is many of them."""
+        begin = getattr(self.library.releasing, call)
+        endpoint, rkey, param = self.handle, key.handle, self._param
+        for ours, theirs, size in zip(*columns, strict=True):
+            pointer = begin(endpoint, ours, size, theirs, rkey, param)
+            if pointer:
+                self._free(call, pointer)
+
+    def _free(self, call: str, pointer: int) -> None:
         """A request may be freed in flight: the flush that follows completes the batch."""
         if pointer >= _FIRST_ERROR_POINTER:
-            self.library.check("ucp_put_nbx", pointer - 2**64)
+            self.library.check(call, pointer - 2**64)
         self.library.holding.ucp_request_free(pointer)
 
     def flush(self) -> Request | None:

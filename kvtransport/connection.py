@@ -7,9 +7,13 @@ import zlib
 from collections import deque
 from collections.abc import Callable
 
+import numpy as np
+from msgspec import Struct
+
 from ._libucp import OK, Endpoint, RemoteKey, Request, Worker
 from .lanes import copying_lane, shared_lane
 from .layout import Runs
+from .mapped import Bytes, copy_runs
 from .transport import PEER_ID_BYTES, PeerId, Unreachable, peer_id
 
 _CHECKSUM = struct.Struct("<I")
@@ -40,6 +44,27 @@ def _checksum(identity: PeerId, worker_address: bytes) -> bytes:
     return _CHECKSUM.pack(zlib.crc32(identity + worker_address))
 
 
+class Pool(Struct, frozen=True, eq=False):
+    """Our own memory that peers reach, and how UCX knows it."""
+
+    address: int
+    content: Bytes
+
+
+class _Reach(Struct, frozen=True, eq=False):
+    """A peer's pool as one endpoint reaches it."""
+
+    key: RemoteKey
+    address: int
+    mapped: Bytes | None
+    """The pool itself, where both sides share the memory. Void once the key is closed."""
+
+    def columns(self, ours: Pool, runs: Runs) -> tuple[list[int], list[int], list[int]]:
+        """Addresses here, addresses there, sizes."""
+        local, remote = runs.local + ours.address, runs.remote + self.address
+        return local.tolist(), remote.tolist(), runs.num_bytes.tolist()
+
+
 class Connection:
     """Keys to the peer's memory, and what is under way. For the transport's thread only.
 
@@ -49,26 +74,36 @@ class Connection:
     def __init__(self, worker: Worker, address: bytes) -> None:
         self.peer = peer_id(address)
         self.endpoint = Endpoint(worker, split_address(address))
-        self._keys: dict[bytes, RemoteKey] = {}
+        self._reaches: dict[bytes, _Reach] = {}
         self._requests: deque[Request] = deque()
         """Messages, and in the end the closing and what it interrupted."""
         self._flushes: deque[tuple[Request | None, Callable[[], object]]] = deque()
 
     def close(self) -> None:
         """By force: what is under way ends with an error, `settled` says when."""
-        for key in self._keys.values():
-            key.close()
-        self._keys.clear()
+        for reach in self._reaches.values():
+            reach.key.close()
+        self._reaches.clear()
         self._keep(self.endpoint.close_by_force())
         for request, _ in self._flushes:
             self._keep(request)
         self._flushes.clear()
 
-    def put(self, memory: bytes, base: int, runs: Runs) -> None:
-        """Begin copying; offsets of ours count from address ``base``."""
-        theirs, _ = MEMORY.unpack_from(memory)
-        local, remote = (runs.local + base).tolist(), (runs.remote + theirs).tolist()
-        self.endpoint.put(self._key(memory), local, remote, runs.num_bytes.tolist())
+    def put(self, memory: bytes, ours: Pool, runs: Runs) -> None:
+        """Begin copying from our pool into theirs; done at once where theirs is mapped here."""
+        reach = self._reach(memory)
+        if reach.mapped is None:
+            self.endpoint.put(reach.key, *reach.columns(ours, runs))
+        else:
+            copy_runs(ours.content, reach.mapped, runs)
+
+    def get(self, memory: bytes, ours: Pool, runs: Runs) -> None:
+        """Begin copying from their pool into ours; done at once where theirs is mapped here."""
+        reach = self._reach(memory)
+        if reach.mapped is None:
+            self.endpoint.get(reach.key, *reach.columns(ours, runs))
+        else:
+            copy_runs(reach.mapped, ours.content, runs.reversed())
 
     def flush(self, done: Callable[[], object]) -> None:
         self._flushes.append((self.endpoint.flush(), done))
@@ -81,8 +116,8 @@ class Connection:
         self._keep(self.endpoint.send(number, identity, data))
 
     def lane(self, memory: bytes) -> str:
-        theirs, _ = MEMORY.unpack_from(memory)
-        if address := self._key(memory).mapped_at(theirs):
+        reach = self._reach(memory)
+        if address := reach.key.mapped_at(reach.address):
             with open("/proc/self/maps") as maps:
                 return shared_lane(maps, address)
         return copying_lane(self.endpoint.transports())
@@ -91,10 +126,14 @@ class Connection:
         if request is not None:
             self._requests.append(request)
 
-    def _key(self, memory: bytes) -> RemoteKey:
-        if memory not in self._keys:
-            self._keys[memory] = RemoteKey(self.endpoint, memory[MEMORY.size :])
-        return self._keys[memory]
+    def _reach(self, memory: bytes) -> _Reach:
+        if memory not in self._reaches:
+            address, num_bytes = MEMORY.unpack_from(memory)
+            key = RemoteKey(self.endpoint, memory[MEMORY.size :])
+            view = key.view(address, num_bytes)
+            mapped = None if view is None else np.frombuffer(view, np.uint8)
+            self._reaches[memory] = _Reach(key, address, mapped)
+        return self._reaches[memory]
 
     def settled(self) -> bool:
         """Whether nothing of it is under way; frees what has ended."""

@@ -55,6 +55,14 @@ class Runs(Struct, frozen=True, eq=False):
         """Runs ``[begin, end)``."""
         return Runs(self.local[begin:end], self.remote[begin:end], self.num_bytes[begin:end])
 
+    def reversed(self) -> Runs:
+        """The copies back."""
+        return Runs(self.remote, self.local, self.num_bytes)
+
+    def where(self, chosen: NDArray[np.bool_]) -> Runs:
+        """The chosen runs, in the same order."""
+        return Runs(self.local[chosen], self.remote[chosen], self.num_bytes[chosen])
+
     def split(self, max_bytes: int) -> Runs:
         """The same bytes in runs of at most ``max_bytes`` each, in the same order."""
         pieces = -(-self.num_bytes // max_bytes)

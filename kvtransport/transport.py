@@ -46,6 +46,8 @@ class TransportStatistics(Struct, frozen=True):
     """Peers that failed, died or said goodbye."""
     put_bytes: int
     put_runs: int
+    got_bytes: int
+    got_runs: int
     sent: int
     received: int
     dropped: int
@@ -80,10 +82,10 @@ class Transport(Protocol):
     """One engine's access to its peers' memory, with a thread that does everything.
 
     Guarantees:
-        * `put` is one-sided: the peer's thread and interpreter take no part in it.
+        * `put` and `get` are one-sided: the peer's thread and interpreter take no part in them.
         * Once a flush's ``done`` was called, every put to that peer before it has landed, and its
           source may be changed. A peer that died meanwhile may have lost them: only its answer
-          to a later message shows that it has the bytes.
+          to a later message shows that it has the bytes. Every get before it is here.
         * Messages to one peer arrive in order and once, after the puts that were flushed before;
           or the peer is lost.
         * A peer that dies or closes is told as `Handler.lost` to everybody that it was connected
@@ -152,8 +154,18 @@ class Transport(Protocol):
         """
         ...
 
+    def get(self, peer: PeerId, memory: bytes, runs: Runs) -> None:
+        """Begin copying ``runs`` of the peer's pool, their ``remote``, into ours, their ``local``;
+        nothing where the peer was lost.
+
+        Raises:
+            ValueError: a run reaches out of our pool or theirs.
+        """
+        ...
+
     def flush(self, peer: PeerId, done: Callable[[], None]) -> None:
-        """Call ``done`` once the puts so far have landed, or never if the peer is lost before."""
+        """Call ``done`` once the puts and gets so far have landed, or never if the peer is lost
+        before."""
         ...
 
     def send(self, peer: PeerId, data: bytes) -> None:

@@ -16,9 +16,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from ._libucp import Context, Memory, Received, UcxError, Worker
 from .commands import Commands
-from .connection import MEMORY, Connection, join_address
+from .connection import MEMORY, Connection, Pool, join_address
 from .layout import Runs
 from .library import SETTINGS, UcxUnavailable, load
 from .transport import (
@@ -66,9 +68,9 @@ class UcxTransport:
         self._context.hold()
         self.identity: PeerId = secrets.token_bytes(PEER_ID_BYTES)
         self.address = join_address(self.identity, self._worker.address)
-        self._pool: Memory | None = None
-        self._view: memoryview | None = None
-        """Keeps the pool while peers may write to it, even if nobody here looks at it."""
+        self.memory = MEMORY.pack(0, 0)
+        self._pool: Pool | None = None
+        """Keeps the memory while peers may write to it, even if nobody here looks at it."""
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._asleep = self._stopping = self._closed = False
         self._commands = Commands(self._ring)
@@ -86,12 +88,6 @@ class UcxTransport:
     # --- any thread -----------------------------------------------------------------------------
 
     @property
-    def memory(self) -> bytes:
-        if self._pool is None:
-            return MEMORY.pack(0, 0)
-        return MEMORY.pack(self._pool.address, self._pool.num_bytes) + self._pool.key()
-
-    @property
     def library(self) -> str:
         """Path and version of the library in use."""
         return f"{self._library.path} {'.'.join(map(str, self._library.version))}"
@@ -99,11 +95,13 @@ class UcxTransport:
     def allocate(self, num_bytes: int) -> memoryview:
         """Raises `UcxUnavailable` where the machine has not so much memory to give."""
         try:
-            self._pool = Memory(self._context, num_bytes)
+            block = Memory(self._context, num_bytes)
+            self.memory = MEMORY.pack(block.address, num_bytes) + block.key()
         except UcxError as error:
             raise UcxUnavailable([f"a pool of {num_bytes} bytes ({error})"]) from None
-        self._view = self._pool.view()
-        return self._view
+        view = block.view()
+        self._pool = Pool(block.address, np.frombuffer(view, np.uint8))
+        return view
 
     def start(self, handler: Handler) -> None:
         self._handler = handler
@@ -120,7 +118,7 @@ class UcxTransport:
             self._thread.join()
         if not self._closed:
             self._closed = True
-            self._view = None
+            self._pool = None
             self._commands.close()
             self._worker.close()
             self._context.release()
@@ -146,16 +144,18 @@ class UcxTransport:
         return peer
 
     def put(self, peer: PeerId, memory: bytes, runs: Runs) -> None:
-        _, size = MEMORY.unpack_from(memory)
-        ours, theirs = runs.reach()
-        if self._pool is None or ours > self._pool.num_bytes or theirs > size:
-            raise ValueError(f"runs reach to bytes {ours} here and {theirs} of {size} there")
-        if not (found := self._peers.get(peer)):
-            return
-        self._counts["put_runs"] += len(runs)
-        self._counts["put_bytes"] += runs.total_bytes()
-        address = self._pool.address
-        self._attempt(found, lambda: found.put(memory, address, runs))
+        pool = self._checked(memory, runs)
+        if found := self._peers.get(peer):
+            self._counts["put_runs"] += len(runs)
+            self._counts["put_bytes"] += runs.total_bytes()
+            self._attempt(found, lambda: found.put(memory, pool, runs))
+
+    def get(self, peer: PeerId, memory: bytes, runs: Runs) -> None:
+        pool = self._checked(memory, runs)
+        if found := self._peers.get(peer):
+            self._counts["got_runs"] += len(runs)
+            self._counts["got_bytes"] += runs.total_bytes()
+            self._attempt(found, lambda: found.get(memory, pool, runs))
 
     def flush(self, peer: PeerId, done: Callable[[], None]) -> None:
         if found := self._peers.get(peer):
@@ -172,6 +172,14 @@ class UcxTransport:
         return found.lane(memory) if found else "none"
 
     # --- inside the thread ----------------------------------------------------------------------
+
+    def _checked(self, memory: bytes, runs: Runs) -> Pool:
+        """Our pool, if the runs lie inside of both."""
+        _, size = MEMORY.unpack_from(memory)
+        ours, theirs = runs.reach()
+        if self._pool is None or ours > len(self._pool.content) or theirs > size:
+            raise ValueError(f"runs reach to bytes {ours} here and {theirs} of {size} there")
+        return self._pool
 
     def _run(self) -> None:
         while not self._stopping:

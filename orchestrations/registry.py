@@ -71,12 +71,16 @@ def load_file(path: Path | str) -> Strategy:
         BadStrategy: the file cannot be read, is not Python, imports what it may not, raises while
             it is loaded, or has no such function.
     """
+    return load_text(_text(Path(path)), path)
+
+
+def load_text(text: str, path: Path | str) -> Strategy:
+    """The same of a text that ``path`` held when it was read; there may be no such file any more.
+
+    Raises:
+        BadStrategy: as from `load_file`, but for reading.
+    """
     path = Path(path)
-    return load_text(path, _text(path))
-
-
-def load_text(path: Path, text: str) -> Strategy:
-    """As `load_file`, where the text of the file is at hand."""
     require_pure(str(path), parse(str(path), text))
     if not defines_strategy(parse(str(path), text), path.stem):
         raise BadStrategy(str(path), f"it must define {path.stem}(state, event) -> Step")

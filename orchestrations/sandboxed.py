@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import sys
-from pathlib import Path
 from types import FrameType
 from typing import Final
 
@@ -74,7 +73,7 @@ def _answer(errand: Errand) -> Verdict | BadFile:
     guard = _Guard(errand.limits)
     try:
         with guard:
-            strategy = load_text(Path(errand.path), errand.text)
+            strategy = load_text(errand.text, errand.path)
     except BadStrategy as bad:
         return BadFile(bad.path, bad.why, bad.line)
     except (TooSlow, ReachesOut, MemoryError) as error:

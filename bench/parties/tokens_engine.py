@@ -14,7 +14,8 @@ from actors.engine import EngineHost
 from actors.hosting import HostCore
 from bus.messages import Order, Release, Released, StartGenerate
 from bus.nats import NatsBus
-from bus.transfers import Arrived, TransferEvent
+from bus.transfers import Arrived
+from engine.news import News
 from engine.outcomes import Outcome, Output, Told
 from observability.sink import NullSink
 
@@ -52,7 +53,7 @@ class Emitter:
         self._emitting = self._streams[emit.encoding]
         self._num_steps, self._pace = emit.num_steps, Pace(emit.interval_s)
 
-    def handle(self, event: Order | TransferEvent, now: float) -> list[Outcome]:
+    def handle(self, event: Order | News, now: float) -> list[Outcome]:
         if not isinstance(event, Order):
             return []
         match event.command:
@@ -83,7 +84,7 @@ async def main(conversation: Conversation) -> None:
             conversation.say(Ready())
             async for emit in conversation.questions(Emit):
                 await emitter.emit(emit)
-                host.transferred(NUDGE)
+                host.heard(NUDGE)
                 conversation.say(Ready())
 
 

@@ -12,7 +12,17 @@ from actors.client import Client, NoRouter, RequestRejected
 from bus.codec import decode, decode_public, encode
 from bus.interface import Message
 from bus.memory import MemoryBroker, MemoryBus
-from bus.public import Batch, Delta, Done, GenerateRequest, Rejected, Reply, Welcome
+from bus.public import (
+    Batch,
+    ChoiceDone,
+    Delta,
+    Done,
+    Echo,
+    GenerateRequest,
+    Rejected,
+    Reply,
+    Welcome,
+)
 
 REQUEST = GenerateRequest(prompt="x")
 Script = Callable[[GenerateRequest], list[tuple[Reply, ...]]]
@@ -184,3 +194,28 @@ def test_a_batch_is_an_array_of_replies() -> None:
     batch = (Welcome("f", 1), delta(0, 5), Done("f", 1, "stop"))
 
     assert decode(encode(batch), Batch) == batch
+
+
+async def test_several_answers_are_counted_each_by_itself() -> None:
+    def script(request: GenerateRequest) -> list[tuple[Reply, ...]]:
+        first = (Delta("f", 0, (5,)), Delta("f", 0, (7,), choice=1), Delta("f", 1, (8,), choice=1))
+        ends = (ChoiceDone("f", 1, 2, "stop"), ChoiceDone("f", 0, 1, "length"))
+        return [(Welcome("f", 1, request.tag), *first, *first, *ends, Done("f", 3, "length"))]
+
+    async with against(script) as (client, _):
+        replies = await read(client)
+
+    heard = [(r.choice, r.tokens) for r in replies if isinstance(r, Delta)]
+    assert heard == [(0, (5,)), (1, (7,)), (1, (8,))]
+    assert [type(r) for r in replies[-3:]] == [ChoiceDone, ChoiceDone, Done]
+
+
+async def test_a_request_that_was_begun_again_says_neither_prompt_nor_ends_twice() -> None:
+    def script(request: GenerateRequest) -> list[tuple[Reply, ...]]:
+        once = (Echo("f", (1, 2)), ChoiceDone("f", 0, 0, "stop"), ChoiceDone("f", 1, 0, "stop"))
+        return [(Welcome("f", 1, request.tag), *once, *once, Done("f", 0, "stop"))]
+
+    async with against(script) as (client, _):
+        replies = await read(client)
+
+    assert [type(r) for r in replies] == [Welcome, Echo, ChoiceDone, ChoiceDone, Done]

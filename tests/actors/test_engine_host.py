@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from actors.clock import monotone
-from actors.engine import EngineHost, Transfers
+from actors.engine import EngineHost, NewsFeed
 from actors.hosting import HostCore
 from bus.codec import decode, encode
 from bus.interface import Message
@@ -35,7 +35,8 @@ from bus.messages import (
 from bus.public import Delta
 from bus.subjects import Subjects
 from bus.tokens import Tokens
-from bus.transfers import Arrived, TransferEvent
+from bus.transfers import Arrived
+from engine.news import News
 from engine.outcomes import Outcome, Output, Told
 from observability.sink import NullSink
 
@@ -48,13 +49,13 @@ class Stepping:
 
     def __init__(self) -> None:
         self.has_work = False
-        self.heard: list[Order | TransferEvent] = []
+        self.heard: list[Order | News] = []
         self.stepping, self.go_on = threading.Event(), threading.Event()
         self.made: deque[list[Outcome]] = deque()
         """What its next steps come to."""
         self.owners = 0
 
-    def handle(self, event: Order | TransferEvent, now: float) -> list[Outcome]:
+    def handle(self, event: Order | News, now: float) -> list[Outcome]:
         assert self.owners == 0, "the engine is on the device thread"
         self.heard.append(event)
         if not isinstance(event, Order) or isinstance(event.command, StartGenerate):
@@ -165,8 +166,8 @@ async def test_orders_that_waited_keep_their_order() -> None:
 
 async def test_a_transfer_event_from_another_thread_waits_for_the_step_too() -> None:
     async with host() as (engine, shell, router):
-        transfers = Transfers(asyncio.get_running_loop())
-        transfers.listen(shell.transferred)
+        transfers = NewsFeed(asyncio.get_running_loop())
+        transfers.listen(shell.heard)
         engine.has_work = True
         await router.order(QUERY, "first")
         await asyncio.to_thread(engine.stepping.wait, 5)
@@ -199,7 +200,7 @@ async def test_the_router_hears_the_last_tokens_when_no_step_follows_them() -> N
 
 
 async def test_transfer_events_before_anybody_listens_are_kept() -> None:
-    transfers, heard = Transfers(asyncio.get_running_loop()), list[TransferEvent]()
+    transfers, heard = NewsFeed(asyncio.get_running_loop()), list[News]()
     early, late = Arrived("a", 1, 1), Arrived("b", 1, 2)
     transfers(early)
     await asyncio.sleep(0)

@@ -35,7 +35,8 @@ from bus.messages import (
 from bus.public import Batch, Delta, Done, Reply
 from bus.subjects import Subjects
 from bus.tokens import Tokens
-from bus.transfers import Arrived, TransferEvent
+from bus.transfers import Arrived
+from engine.news import News
 from engine.outcomes import Outcome, Output, Phase, Told
 from observability.spans import Span, SpanContext
 
@@ -49,9 +50,9 @@ class Scripted:
 
     def __init__(self) -> None:
         self.says: deque[list[Outcome]] = deque()
-        self.heard: list[Order | TransferEvent] = []
+        self.heard: list[Order | News] = []
 
-    def handle(self, event: Order | TransferEvent, now: float) -> list[Outcome]:
+    def handle(self, event: Order | News, now: float) -> list[Outcome]:
         self.heard.append(event)
         return self.says.popleft() if self.says else []
 
@@ -159,6 +160,16 @@ def test_a_router_hears_of_the_tokens_of_many_steps_at_once(host: Host) -> None:
 
     assert followed(soon) == {}
     assert followed(later) == {"ms.router.r0.tokens": (Followed("a", 1, Tokens([1, 2])),)}
+
+
+def test_a_router_hears_of_several_answers_one_by_one(host: Host) -> None:
+    host.start("a")
+    other = Output("a", 1, BATCHES, Delta("a", 0, (9,), choice=1))
+
+    effects = host.core.outcomes([delta("a", 0), other], 2.0)
+
+    both = (Followed("a", 0, Tokens([0])), Followed("a", 0, Tokens([9]), choice=1))
+    assert followed(effects) == {"ms.router.r0.tokens": both}
 
 
 def test_what_no_later_step_would_tell_is_told_when_asked_for(host: Host) -> None:
@@ -291,7 +302,7 @@ def test_an_order_of_an_attempt_that_is_over_is_refused_and_not_carried_out(host
 def test_transfer_events_reach_the_engine(host: Host) -> None:
     event = Arrived("a", 1, 10)
 
-    host.core.transfer(event, 1.0)
+    host.core.news(event, 1.0)
 
     assert host.engine.heard == [event]
 

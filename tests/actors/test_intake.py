@@ -11,8 +11,8 @@ from hypothesis import strategies as some
 
 from actors.intake import BadRequest, Intake, Limits, admit, mailbox, read
 from bus.codec import encode, encode_json
-from bus.messages import Mailbox
-from bus.public import ChatMessage, GenerateRequest
+from bus.messages import Grammar, Mailbox
+from bus.public import ChatMessage, GenerateRequest, JsonSchema, Regex
 from bus.tokens import Tokens
 from engine.model_errors import ChatTemplateError
 
@@ -59,11 +59,47 @@ def test_token_ids_are_taken_as_they_are() -> None:
     assert take(GenerateRequest(prompt=(5, 6))).request.prompt == Tokens((5, 6))
 
 
+def test_a_bias_is_given_by_token_in_json_too() -> None:
+    asked = read(b'{"prompt": "x", "logit_bias": {"7": -100, "3": 1.5}, "ignore_eos": true}')
+
+    sampling = take(asked).request.sampling
+
+    assert sampling.logit_bias == ((3, 1.5), (7, -100.0))
+    assert sampling.ignore_eos
+
+
+@pytest.mark.parametrize(
+    ("written", "grammar"),
+    [
+        (
+            b'{"type": "json_schema", "schema": {"type": "string"}}',
+            Grammar("json_schema", '{"type":"string"}'),
+        ),
+        (b'{"type": "json_object"}', Grammar("json_schema", '{"type": "object"}')),
+        (b'{"type": "regex", "pattern": "a+"}', Grammar("regex", "a+")),
+    ],
+)
+def test_a_format_of_the_answer_becomes_a_grammar(written: bytes, grammar: Grammar) -> None:
+    asked = read(b'{"prompt": "x", "response_format": ' + written + b"}")
+
+    assert take(asked).request.sampling.grammar == grammar
+
+
+def test_a_prompt_may_be_asked_for_without_an_answer() -> None:
+    sampling = take(GenerateRequest(prompt="x", max_tokens=0, echo=True)).request.sampling
+
+    assert (sampling.max_tokens, sampling.echo) == (0, True)
+
+
 @pytest.mark.parametrize(("given", "used"), [(None, 99), (0, 0), (7, 7)])
 def test_the_router_picks_a_seed_only_where_the_user_gave_none(
     given: int | None, used: int
 ) -> None:
     assert take(GenerateRequest(prompt="x", seed=given)).request.sampling.seed == used
+
+
+def test_the_adapter_goes_with_the_request() -> None:
+    assert take(GenerateRequest(prompt="x", adapter="legal")).request.adapter == "legal"
 
 
 def test_the_priority_goes_with_the_request() -> None:
@@ -98,6 +134,33 @@ def test_one_stop_string_may_be_given_without_a_list(
         (GenerateRequest(prompt=(1, 256)), "bad_request", "256"),
         (GenerateRequest(prompt=(1, 2**40)), "bad_request", "token ids"),
         (GenerateRequest(prompt="x", max_tokens=-1), "bad_request", "max_tokens is -1"),
+        (GenerateRequest(prompt="x", max_tokens=3, min_tokens=4), "bad_request", "0 to max_tokens"),
+        (GenerateRequest(prompt="x", n=0), "bad_request", "n is 0; allowed is 1 to 64"),
+        (GenerateRequest(prompt="x", min_tokens=-1), "bad_request", "min_tokens is -1"),
+        (GenerateRequest(prompt="x", response_format=Regex("[")), "bad_request", "unclosed"),
+        (
+            GenerateRequest(prompt="x", response_format=JsonSchema({"type": "foo"})),
+            "bad_request",
+            "response_format: Invalid type: foo",
+        ),
+        (
+            GenerateRequest(prompt="x", response_format=Regex("a"), min_tokens=2),
+            "bad_request",
+            "min_tokens or ignore_eos",
+        ),
+        (
+            GenerateRequest(prompt="x", response_format=Regex("a" * 70_000)),
+            "bad_request",
+            "70000 characters",
+        ),
+        (GenerateRequest(prompt="x", prompt_logprobs=21), "bad_request", "prompt_logprobs is 21"),
+        (GenerateRequest(prompt="x", logit_bias={256: 1.0}), "bad_request", "token 256 is not in"),
+        (GenerateRequest(prompt="x", logit_bias={5: 101}), "bad_request", "token 5 is 101"),
+        (
+            GenerateRequest(prompt="x", stop_tokens=(1,) * 257),
+            "bad_request",
+            "257 stop tokens; allowed are 256",
+        ),
         (GenerateRequest(prompt="x", temperature=-1.0), "bad_request", "temperature is -1"),
         (GenerateRequest(prompt="x", temperature=float("nan")), "bad_request", "temperature"),
         (GenerateRequest(prompt="x", top_p=0.0), "bad_request", "top_p is 0"),

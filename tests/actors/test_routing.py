@@ -154,8 +154,8 @@ def test_orders_carry_epoch_attempt_and_trace_context(router: Router) -> None:
     assert send.headers["traceparent"].split("-")[1] == FLOW
 
 
-def test_every_order_of_a_flow_has_its_priority(router: Router) -> None:
-    request = Request(PROMPT, Sampling(), Mailbox("inbox"), priority=5)
+def test_every_order_of_a_flow_has_its_priority_and_adapter(router: Router) -> None:
+    request = Request(PROMPT, Sampling(), Mailbox("inbox"), priority=5, adapter="legal")
     asked = router.hear(Asked(FLOW, "m", request))
     answered = router.answer("d0", Prepared(b"grant", 16))
 
@@ -163,6 +163,7 @@ def test_every_order_of_a_flow_has_its_priority(router: Router) -> None:
 
     assert [type(o.command) for o in orders] == [PrepRecv, RemoteSend, StartGenerate]
     assert {o.priority for o in orders} == {5}
+    assert {o.adapter for o in orders} == {"legal"}
 
 
 def test_a_duplicate_answer_changes_nothing(router: Router) -> None:
@@ -316,7 +317,18 @@ def test_the_routers_copy_of_the_answer_has_every_token_once(router: Router) -> 
         progress = (Followed(FLOW, offset, Tokens(tokens)),)
         router.hear(decode(encode(progress), Progress))
 
-    assert router.core.flows[FLOW].tokens == [7, 8, 9]
+    assert router.core.flows[FLOW].answers == {0: [7, 8, 9]}
+
+
+def test_of_several_answers_the_router_has_a_copy_of_each(router: Router) -> None:
+    router.ask("data_parallel")
+
+    router.hear((Followed(FLOW, 0, Tokens([7])), Followed(FLOW, 0, Tokens([8, 9]), choice=1)))
+
+    assert router.core.flows[FLOW].answers == {0: [7], 1: [8, 9]}
+    [done] = said(router.hear(Withdrawn(FLOW)))
+    assert isinstance(done, Done)
+    assert (done.offset, done.usage.completion_tokens) == (3, 3)
 
 
 def test_the_users_last_word_says_how_many_tokens_there_were(router: Router) -> None:

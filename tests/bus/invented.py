@@ -18,6 +18,11 @@ _LEAVES: dict[Any, st.SearchStrategy[Any]] = {
     bytes: st.binary(max_size=8),
     bool: st.booleans(),
     NoneType: st.none(),
+    Any: st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**53), 2**53) | _TEXT,
+        lambda values: st.lists(values, max_size=2) | st.dictionaries(_TEXT, values, max_size=2),
+        max_leaves=4,
+    ),
     Tokens: st.lists(st.integers(0, MAX_TOKEN), max_size=8).map(Tokens),
 }
 

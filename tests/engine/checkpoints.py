@@ -58,14 +58,32 @@ _ROPE_OF_LLAMA3 = {
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {"tie_word_embeddings": True}),
+    "llama2": ("Llama", {"num_key_value_heads": 4}),
     "llama-bias": ("Llama", {"attention_bias": True, "mlp_bias": True}),
     "llama-linear": (
         "Llama",
         {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}},
     ),
     "llama3": ("Llama", {"rope_parameters": _ROPE_OF_LLAMA3}),
+    "llama3.2": ("Llama", {"rope_parameters": _ROPE_OF_LLAMA3, "tie_word_embeddings": True}),
+    "mistral": ("Mistral", {"sliding_window": 20}),
+    "mistral-whole": ("Mistral", {"sliding_window": None, "head_dim": 32}),
     "qwen2": ("Qwen2", {"tie_word_embeddings": True}),
+    "qwen2-window": (
+        "Qwen2",
+        {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1},
+    ),
     "qwen3": ("Qwen3", {"head_dim": 32}),
+    "smollm2": (
+        "Llama",
+        {
+            "tie_word_embeddings": True,
+            "num_attention_heads": 9,
+            "num_key_value_heads": 3,
+            "hidden_size": 72,
+            "head_dim": 8,
+        },
+    ),
 }
 """By name: the class in transformers and what is special about its configuration."""
 
@@ -127,7 +145,8 @@ def tiny_gguf(folder: Path, path: Path, kind: str = "F32") -> Path:
     import gguf
 
     config = json.loads((folder / "config.json").read_text())
-    writer = gguf.GGUFWriter(path, config["model_type"])
+    kind = config["model_type"]
+    writer = gguf.GGUFWriter(path, "llama" if kind == "mistral" else kind)
     _write_sizes(writer, config)
     _write_vocabulary(writer, folder)
     for name, values in load_file(folder / "model.safetensors").items():
@@ -150,6 +169,8 @@ def _write_sizes(writer: Any, config: dict[str, Any]) -> None:
     writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
     if config.get("head_dim"):
         writer.add_key_length(config["head_dim"])
+    if config.get("sliding_window"):
+        writer.add_sliding_window(config["sliding_window"])
 
 
 def _write_vocabulary(writer: Any, folder: Path) -> None:
@@ -196,7 +217,7 @@ def _permuted(name: str, values: Floats, config: dict[str, Any]) -> Floats:
     """``LlamaModel.permute`` of llama.cpp's convert_hf_to_gguf.py."""
     heads = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}
     part = name.split(".")[-2]
-    if config["model_type"] != "llama" or part not in heads:
+    if config["model_type"] not in ("llama", "mistral") or part not in heads:
         return values
     num_heads = config[heads[part]]
     halves = values.reshape(num_heads, 2, values.shape[0] // num_heads // 2, *values.shape[1:])

@@ -49,11 +49,10 @@ class Rig:
         self.engine = Engine(config, self.runner, FakeDetokenizer, wire, lambda: self.clock_s)
 
     def order(
-        self, flow: str, command: AnyCommand, attempt: int = 1, epoch: int = 0
+        self, flow: str, command: AnyCommand, attempt: int = 1, epoch: int = 0, priority: int = 0
     ) -> list[Outcome]:
-        outcomes = self.engine.handle(
-            Order(flow, attempt, "router", command, epoch=epoch), self.now
-        )
+        order = Order(flow, attempt, "router", command, epoch, priority)
+        outcomes = self.engine.handle(order, self.now)
         self.engine.check_integrity()
         return outcomes
 
@@ -84,8 +83,11 @@ class Rig:
             outcomes += self.step()
         raise AssertionError("it never ends")
 
-    def start(self, flow: str, prompt: Iterable[int], max_tokens: int = 8) -> list[Outcome]:
-        return self.order(flow, self.generate(prompt, max_tokens=max_tokens))
+    def start(
+        self, flow: str, prompt: Iterable[int], max_tokens: int = 8, priority: int = 0
+    ) -> list[Outcome]:
+        command = self.generate(prompt, max_tokens=max_tokens)
+        return self.order(flow, command, priority=priority)
 
     def generate(self, prompt: Iterable[int], begin: int = 0, max_tokens: int = 8) -> StartGenerate:
         sampling = Sampling(max_tokens=max_tokens)
@@ -114,10 +116,10 @@ class Rig:
         self.clock_s += seconds
 
 
-def small(name: str = "a", **changes: int) -> EngineConfig:
+def small(name: str = "a", inter_token_s: float | None = None, **changes: int) -> EngineConfig:
     """Limits that a prompt of a few dozen tokens reaches."""
     limits = {"max_batch_tokens": 32, "max_running": 8, "prefill_chunk": 16} | changes
-    return EngineConfig(name, epoch=7, **limits)
+    return EngineConfig(name, epoch=7, inter_token_s=inter_token_s, **limits)
 
 
 def pair() -> tuple[FakeNetwork, Rig, Rig]:

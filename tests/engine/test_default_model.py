@@ -87,13 +87,12 @@ def test_greedy_answers_equal_those_of_transformers(files: ModelFiles) -> None:
     for _ in range(num_new):
         sampled = runner.run(
             [
-                Row(ids[begin:], begin, table, Choice(Sampling(), ids, len(ids)))
+                Row(ids[begin:], begin, table, (Choice(Sampling(), ids, len(ids)),))
                 for ids, begin, table in zip(map(packed, texts), begins, tables, strict=True)
             ]
         )
         begins = [len(text) for text in texts]
-        for text, one in zip(texts, sampled, strict=True):
-            assert one is not None
+        for text, [one] in zip(texts, sampled, strict=True):
             text.append(one.token)
 
     assert texts == [prompt.ids + prompt.greedy for prompt in prompts]

@@ -74,8 +74,8 @@ def test_a_prefill_to_be_sent_is_aborted_and_its_pages_wait_for_the_transport(
 class Silent(FakeRunner):
     """Forgets the tokens."""
 
-    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[Sampled | None]:
-        return [None for _ in super().run(rows, on_layer)]
+    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[tuple[Sampled, ...]]:
+        return [() for _ in super().run(rows, on_layer)]
 
 
 def test_a_runner_that_does_not_answer_is_a_failure_not_a_hang(

@@ -18,14 +18,13 @@ PROMPT = np.arange(50, 61, dtype=np.int32)
 
 
 def row(tokens: Ids, position: int, pages: list[int], history: Ids | None = None) -> Row:
-    choice = None if history is None else Choice(Sampling(), history, len(history))
-    return Row(tokens, position, np.array(pages, np.int32), choice)
+    choices = () if history is None else (Choice(Sampling(), history, len(history)),)
+    return Row(tokens, position, np.array(pages, np.int32), choices)
 
 
 def next_token(runner: FakeRunner, pages: list[int]) -> int:
     """From what is in the pages, computing only the last token of the prompt again."""
-    [sampled] = runner.run([row(PROMPT[10:], 10, pages, PROMPT)])
-    assert sampled
+    [[sampled]] = runner.run([row(PROMPT[10:], 10, pages, PROMPT)])
     return sampled.token
 
 
@@ -89,6 +88,12 @@ def test_time_passes_as_the_cost_model_says_layer_by_layer() -> None:
     runner.run([row(PROMPT[:8], 0, [0, 1])], on_layer=heard.append)
 
     assert heard == [2.0, 0, 2.0, 1]
+
+
+def test_reading_what_came_before_costs_too() -> None:
+    rows = [row(PROMPT[4:8], 4, [0, 1]), row(PROMPT[:3], 0, [2])]
+
+    assert Cost(1.0, 0.5, 0.25).of(rows) == 1.0 + 7 * 0.5 + 4 * 0.25
 
 
 def test_the_pool_may_lie_in_memory_of_others() -> None:

@@ -38,12 +38,11 @@ class Device:
         self.copy()
         begin = context.num_computed
         choice = Choice(Sampling(), context.tokens[:end], end)
-        [sampled] = self.runner.run(
-            [Row(context.tokens[begin:end], begin, context.table.copy(), choice)]
+        [[sampled]] = self.runner.run(
+            [Row(context.tokens[begin:end], begin, context.table.copy(), (choice,))]
         )
         context.num_computed = end
         context.publish(end)
-        assert sampled
         return sampled.token
 
     def copy(self) -> None:

@@ -111,6 +111,41 @@ def test_a_stop_token_of_the_user_does_the_same() -> None:
     assert done(outcomes).reason == "stop"
 
 
+def test_no_end_token_is_chosen_before_min_tokens() -> None:
+    first, second = Rig().runner.continuation(PROMPT, 2)
+    rig = Rig(card=fake_card(end_tokens=[first, second]))
+    rig.order("f", ask(rig, Sampling(max_tokens=9, min_tokens=3)))
+
+    answer = tokens(rig.run(), "f")
+
+    assert len(answer) >= 3
+    assert not {first, second} & set(answer[:3])
+
+
+def test_a_stop_string_does_not_count_before_min_tokens() -> None:
+    rig = Rig()
+    expected = rig.runner.continuation(PROMPT, 9)
+    stops = tuple(f"{token} " for token in expected)
+    rig.order("f", ask(rig, Sampling(max_tokens=9, min_tokens=4, stop=stops)))
+
+    outcomes = rig.run()
+
+    assert tokens(outcomes, "f") == expected[:5]
+    assert text(outcomes) == "".join(stops[:4])
+    assert done(outcomes).reason == "stop"
+
+
+def test_the_models_end_tokens_may_be_ignored_but_not_the_users() -> None:
+    expected = Rig().runner.continuation(PROMPT, 9)
+    rig = Rig(card=fake_card(end_tokens=expected[:2]))
+    rig.order("f", ask(rig, Sampling(max_tokens=9, ignore_eos=True, stop_tokens=(expected[4],))))
+
+    outcomes = rig.run()
+
+    assert tokens(outcomes, "f") == expected[:5]
+    assert done(outcomes).reason == "stop"
+
+
 def test_a_stop_string_ends_the_text_before_it_and_holds_back_what_may_be_its_beginning() -> None:
     rig = Rig()
     expected = rig.runner.continuation(PROMPT, 9)

@@ -14,14 +14,16 @@ import pytest
 import tokenizers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from engine.gguf_checkpoint import convert, hugging_face_config
 from engine.gguf_file import GgufFile
 from engine.gguf_vocabulary import tokenizer_json
-from engine.model_config import FactorRope, LinearRope, ModelConfig, read_config
+from engine.model_config import ModelConfig, read_config
 from engine.model_errors import BrokenModel, ModelError, UnsupportedModel
 from engine.model_files import ModelFiles
+from engine.rope_scaling import FactorRope, LinearRope
 
 from .checkpoints import tiny_checkpoint, tiny_gguf
 from .vocabularies import LETTERS, PIECES, sentencepiece_metadata, sentencepiece_tokenizer
@@ -43,7 +45,7 @@ def converted(source: Path, target: Path) -> Path:
     return target
 
 
-@pytest.mark.parametrize("family", ["llama", "llama-bias", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", ["llama", "llama-bias", "mistral", "qwen2", "qwen3"])
 def test_a_converted_file_holds_the_weights_it_was_made_of(family: str, tmp_path: Path) -> None:
     original = tiny_checkpoint(tmp_path / "original", family)
     if family == "llama-bias":
@@ -70,7 +72,7 @@ def close_to(config: ModelConfig) -> ModelConfig:
     return msgspec.structs.replace(config, norm_epsilon=float(np.float32(config.norm_epsilon)))
 
 
-@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_1"])
+@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
 def test_weights_of_other_types_are_dequantised(kind: str, folder: Path, tmp_path: Path) -> None:
     result = converted(tiny_gguf(folder, tmp_path / "model.gguf", kind), tmp_path / "converted")
 
@@ -81,6 +83,62 @@ def test_weights_of_other_types_are_dequantised(kind: str, folder: Path, tmp_pat
     wanted = gguf.dequantize(gguf.quantize(original, number), number)
     assert np.array_equal(load_file(result / "model.safetensors")[name], wanted)
     assert not np.array_equal(wanted, original)
+
+
+def quantised_alone(path: Path, kind: str, blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What is read of a file whose one tensor consists of these blocks."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tensor("w", blocks, raw_dtype=gguf.GGMLQuantizationType[kind])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return GgufFile(path).dequantised("w")
+
+
+def half_bytes(value: float) -> NDArray[np.uint8]:
+    return np.array([value], np.float16).view(np.uint8)
+
+
+def test_blocks_of_type_q4_k_are_read_as_they_are_defined(tmp_path: Path) -> None:
+    """256 weights of 4 bits; every 32 have a scale and a minimum of 6 bits. Packed here after the
+    definition of ``block_q4_K`` in ggml-common.h: the gguf package cannot write this type."""
+    random = np.random.default_rng(0)
+    quants = random.integers(0, 16, (8, 32), dtype=np.uint8)
+    scales, minima = random.integers(0, 64, (2, 8), dtype=np.uint8)
+    packed = np.concatenate(
+        [
+            scales[:4] | scales[4:] >> 4 << 6,
+            minima[:4] | minima[4:] >> 4 << 6,
+            scales[4:] & 15 | (minima[4:] & 15) << 4,
+        ]
+    ).astype(np.uint8)
+    pairs = quants.reshape(4, 2, 32)
+    nibbles = (pairs[:, 0] | pairs[:, 1] << 4).flatten()
+    block = np.concatenate([half_bytes(0.5), half_bytes(0.25), packed, nibbles]).astype(np.uint8)
+
+    values = quantised_alone(tmp_path / "k.gguf", "Q4_K", block[None])
+
+    wanted = 0.5 * scales[:, None] * quants.astype(np.float32) - 0.25 * minima[:, None]
+    assert np.array_equal(values, wanted.reshape(1, 256))
+
+
+def test_blocks_of_type_q6_k_are_read_as_they_are_defined(tmp_path: Path) -> None:
+    """256 weights of 6 bits less 32, in halves of four rows; every 16 have a scale of 8 bits.
+    Packed here after the definition of ``block_q6_K`` in ggml-common.h."""
+    random = np.random.default_rng(1)
+    quants = random.integers(0, 64, (2, 4, 32), dtype=np.uint8)
+    scales = random.integers(-128, 128, (2, 4, 2), dtype=np.int8)
+    low, high = quants & 15, quants >> 4
+    lows = np.stack([low[:, 0] | low[:, 2] << 4, low[:, 1] | low[:, 3] << 4], axis=1)
+    highs = high[:, 0] | high[:, 1] << 2 | high[:, 2] << 4 | high[:, 3] << 6
+    parts = [lows.flatten(), highs.flatten(), scales.flatten().view(np.uint8), half_bytes(0.125)]
+
+    values = quantised_alone(tmp_path / "k.gguf", "Q6_K", np.concatenate(parts)[None])
+
+    centred = quants.astype(np.float32).reshape(2, 4, 2, 16) - 32
+    wanted = 0.125 * scales[..., None] * centred
+    assert np.array_equal(values, wanted.reshape(1, 256))
 
 
 def test_the_same_file_always_gives_the_same_bytes(file: Path, tmp_path: Path) -> None:
@@ -168,7 +226,10 @@ class Edited(GgufFile):
         ({"general__architecture": "gemma3"}, "'gemma3'.*llama, qwen2, qwen3"),
         ({"llama__expert_count": 8}, "expert_count 8"),
         ({"llama__rope__dimension_count": 8}, "dimension_count 8.*supported: 16"),
-        ({"llama__attention__sliding_window": 512}, "sliding_window 512"),
+        (
+            {"general__architecture": "qwen3", "qwen3__attention__sliding_window": 512},
+            "sliding_window 512.*supported: 0",
+        ),
         ({"llama__rope__scaling__type": "yarn"}, "'yarn'.*none, linear"),
         ({"llama__attention__head_count": [4, 2]}, "one whole number for all layers"),
         ({"llama__block_count": 0}, "block_count 0"),
@@ -211,6 +272,20 @@ def test_the_rope_factors_of_llama_3_are_read(file: Path, tmp_path: Path) -> Non
             return factors
 
     assert config_of(WithFactors(file), tmp_path) == FactorRope(tuple(factors.tolist()))
+
+
+def test_a_llama_with_a_window_is_a_mistral(file: Path) -> None:
+    """llama.cpp has one name for both."""
+    plain, windowed = (
+        hugging_face_config(Edited(file, llama__attention__sliding_window=window))
+        for window in (0, 512)
+    )
+
+    assert (plain["architectures"], windowed["architectures"]) == (
+        ["LlamaForCausalLM"],
+        ["MistralForCausalLM"],
+    )
+    assert windowed["sliding_window"] == 512
 
 
 def test_an_unknown_tensor_is_refused_by_name(file: Path, tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.model_config import FactorRope, LinearRope, Llama3Rope, read_config
+from engine.model_config import read_config
 from engine.model_errors import BrokenModel, ModelError, ModelNotFound, UnsupportedModel
 from engine.model_files import default_model, open_model, subject_name
+from engine.rope_scaling import FactorRope, LinearRope, Llama3Rope
 
 from .checkpoints import tiny_checkpoint, tiny_gguf
 
@@ -210,7 +211,10 @@ def test_rotary_embeddings_are_read_in_old_and_new_spelling(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architectures": ["GemmaForCausalLM"]}, "'GemmaForCausalLM'.*LlamaForCausalLM"),
+        (
+            {"architectures": ["GemmaForCausalLM"]},
+            r"'GemmaForCausalLM'.*LlamaForCausalLM \(Llama 2,.*Mistral.*Qwen2\.5.*Qwen3",
+        ),
         ({"hidden_act": "gelu"}, "'gelu'.*silu"),
         ({"use_sliding_window": True}, "use_sliding_window"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding_attention"),
@@ -247,6 +251,41 @@ def test_sizes_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(BrokenModel, match=r"config\.json"):
         read_config(config_with(folder, tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "windows"),
+    [
+        ({"architectures": ["MistralForCausalLM"]}, (4096, 4096, 4096)),
+        ({"architectures": ["MistralForCausalLM"], "sliding_window": None}, (None, None, None)),
+        ({"architectures": ["MistralForCausalLM"], "sliding_window": 9}, (9, 9, 9)),
+        ({"architectures": ["Qwen2ForCausalLM"], "sliding_window": 9}, (None, None, None)),
+        (
+            {
+                "architectures": ["Qwen2ForCausalLM"],
+                "sliding_window": 9,
+                "use_sliding_window": True,
+                "max_window_layers": 2,
+            },
+            (None, None, 9),
+        ),
+        (
+            {
+                "architectures": ["Qwen3ForCausalLM"],
+                "sliding_window": 9,
+                "use_sliding_window": True,
+                "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            },
+            (9, None, 9),
+        ),
+    ],
+)
+def test_every_layer_has_the_window_that_transformers_gives_it(
+    changes: dict[str, object], windows: tuple[int | None, ...], folder: Path, tmp_path: Path
+) -> None:
+    config = read_config(config_with(folder, tmp_path, **changes))
+
+    assert config.windows == windows
 
 
 def test_errors_are_one_family() -> None:

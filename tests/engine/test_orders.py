@@ -186,6 +186,13 @@ def test_a_prompt_that_does_not_fit_is_refused(
     "sampling",
     [
         Sampling(max_tokens=0),
+        Sampling(max_tokens=3, min_tokens=4),
+        Sampling(prompt_logprobs=21),
+        Sampling(logit_bias=((1000, 1.0),)),
+        Sampling(logit_bias=((3, 100.5),)),
+        Sampling(logit_bias=((3, 1.0), (3, 2.0))),
+        Sampling(logit_bias=tuple((token, 1.0) for token in range(1025))),
+        Sampling(stop_tokens=(1,) * 257),
         Sampling(temperature=-0.1),
         Sampling(temperature=float("nan")),
         Sampling(top_k=-1),

@@ -14,8 +14,8 @@ from engine.runner import Choice, Row
 
 def row(num_tokens: int, position: int, pages: list[int], *, asks: bool = True) -> Row:
     tokens = np.arange(100, 100 + num_tokens, dtype=np.int32)
-    choice = Choice(Sampling(), tokens, num_tokens) if asks else None
-    return Row(tokens, position, np.array(pages, np.int32), choice)
+    choices = (Choice(Sampling(), tokens, num_tokens),) if asks else ()
+    return Row(tokens, position, np.array(pages, np.int32), choices)
 
 
 def test_rows_stand_behind_each_other_with_the_slots_of_their_pages() -> None:

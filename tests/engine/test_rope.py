@@ -6,8 +6,9 @@ import msgspec
 import pytest
 import torch
 
-from engine.model_config import FactorRope, Llama3Rope, ModelConfig
+from engine.model_config import ModelConfig
 from engine.rope import inverse_frequencies, rotation
+from engine.rope_scaling import FactorRope, Llama3Rope
 
 CONFIG = ModelConfig(
     family="llama",

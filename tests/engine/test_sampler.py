@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,9 +12,17 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bus.messages import Sampling
-from engine.logit_filters import LIKELY_NUCLEUS, keep_min_p, keep_top_k, keep_top_p, penalised
+from engine.logit_filters import (
+    LIKELY_NUCLEUS,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    limited,
+    penalised,
+)
 from engine.philox import uniform
 from engine.runner import Choice
 from engine.sampler import choose
@@ -127,6 +136,99 @@ def test_top_p_finds_a_nucleus_larger_than_its_first_look() -> None:
     assert abs(len(kept(given)) - num_tokens // 2) <= 2
 
 
+@given(logits_of, st.dictionaries(st.integers(0, VOCAB - 1), st.floats(-100, 100)), some_tokens)
+def test_a_bias_is_added_and_what_is_banned_is_dropped(
+    logits: list[float], bias: dict[int, float], banned: list[int]
+) -> None:
+    asked = replace(choice(Sampling(logit_bias=tuple(bias.items()))), banned=frozenset(banned))
+
+    given = limited(doubles(logits), asked)
+
+    wanted = [
+        -math.inf if token in banned else logit + bias.get(token, 0.0)
+        for token, logit in enumerate(logits)
+    ]
+    assert given.tolist() == pytest.approx(wanted)
+
+
+def test_a_given_token_is_measured_and_not_chosen() -> None:
+    sampling = Sampling(prompt_logprobs=1, repetition_penalty=2.0)
+    asked = replace(choice(sampling, [1], 2), given=0)
+
+    (one,) = choose(torch.tensor([[0.0, 3.0]]), [asked])
+
+    assert (one.token, one.top[0][0]) == (0, 1)
+    assert one.logprob == pytest.approx(-3.04858735)
+
+
+# --- against transformers -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def processors() -> Any:
+    import transformers.generation.logits_process as processors
+
+    return processors
+
+
+def as_transformers(processor: Any, history: list[int], logits: list[float]) -> list[float]:
+    scores = processor(torch.tensor([history]), torch.tensor([logits]))
+    row: list[float] = scores[0].tolist()
+    return row
+
+
+@settings(max_examples=30)
+@given(logits_of, st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=8), st.floats(0.5, 2.0))
+def test_the_repetition_penalty_is_that_of_transformers(
+    processors: Any, logits: list[float], history: list[int], penalty: float
+) -> None:
+    given = penalised(
+        torch.tensor(logits), choice(Sampling(repetition_penalty=penalty), history, len(history))
+    )
+
+    processor = processors.RepetitionPenaltyLogitsProcessor(penalty)
+    assert given.tolist() == pytest.approx(as_transformers(processor, history, logits), rel=1e-5)
+
+
+@settings(max_examples=30)
+@given(
+    logits_of, st.dictionaries(st.integers(0, VOCAB - 1), st.floats(-10, 10), min_size=1), st.data()
+)
+def test_bias_and_min_tokens_are_those_of_transformers(
+    processors: Any, logits: list[float], bias: dict[int, float], data: st.DataObject
+) -> None:
+    ends = data.draw(st.sets(st.integers(0, VOCAB - 1), min_size=1, max_size=3))
+    asked = replace(choice(Sampling(logit_bias=tuple(bias.items()))), banned=frozenset(ends))
+
+    given = limited(torch.tensor(logits), asked)
+
+    biased = processors.SequenceBiasLogitsProcessor({(t,): amount for t, amount in bias.items()})
+    shortest = processors.MinNewTokensLengthLogitsProcessor(2, 3, sorted(ends), device="cpu")
+    wanted = as_transformers(shortest, [0, 1, 2], as_transformers(biased, [0, 1, 2], logits))
+    assert given.tolist() == pytest.approx(wanted, rel=1e-5)
+
+
+@settings(max_examples=30)
+@given(logits_of, st.integers(1, VOCAB), st.floats(0.05, 0.95), st.floats(0.05, 0.9))
+def test_filters_are_those_of_transformers_but_for_ties(
+    processors: Any, logits: list[float], count: int, mass: float, share: float
+) -> None:
+    assume(len(set(logits)) == VOCAB)
+    likely = probabilities(logits)
+    sums = np.cumsum(sorted(likely, reverse=True))
+    assume(all(abs(total - mass) > 1e-5 for total in sums))
+    assume(all(abs(p - share * max(likely)) > 1e-5 for p in likely))
+    pairs = [
+        (keep_top_k(doubles(logits), count), processors.TopKLogitsWarper(count)),
+        (keep_top_p(doubles(logits), mass), processors.TopPLogitsWarper(mass)),
+        (keep_min_p(doubles(logits), share), processors.MinPLogitsWarper(share)),
+    ]
+
+    for filtered, warper in pairs:
+        wanted = as_transformers(warper, [0], logits)
+        assert kept(filtered) == {token for token, logit in enumerate(wanted) if logit > -math.inf}
+
+
 # --- drawing --------------------------------------------------------------------------------------
 
 
@@ -138,6 +240,7 @@ def test_top_p_finds_a_nucleus_larger_than_its_first_look() -> None:
         Sampling(temperature=2.0, top_p=0.8),
         Sampling(temperature=1.0, min_p=0.1, top_k=5),
         Sampling(temperature=0.8, repetition_penalty=1.3, presence_penalty=0.5),
+        Sampling(temperature=1.2, logit_bias=((0, 1.5), (3, -2.0))),
     ],
 )
 def test_draws_follow_the_distribution(sampling: Sampling) -> None:
@@ -150,7 +253,8 @@ def test_draws_follow_the_distribution(sampling: Sampling) -> None:
 
     counts = Counter(one.token for one in choose(logits.expand(num_draws, -1), draws))
 
-    scores = penalised(logits.double(), choice(sampling, history, 2)) / sampling.temperature
+    asked = choice(sampling, history, 2)
+    scores = penalised(limited(logits.double(), asked), asked) / sampling.temperature
     scores = keep_top_k(keep_min_p(scores, sampling.min_p), sampling.top_k)
     wanted = keep_top_p(scores, sampling.top_p).softmax(0).tolist()
     assert set(counts) <= {token for token, p in enumerate(wanted) if p}

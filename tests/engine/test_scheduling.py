@@ -16,7 +16,7 @@ def batches(rig: Rig) -> list[list[int]]:
     seen: list[list[int]] = []
     run = rig.runner.run
 
-    def watched(rows: list[Row], on_layer: OnLayer | None = None) -> list[Sampled | None]:
+    def watched(rows: list[Row], on_layer: OnLayer | None = None) -> list[tuple[Sampled, ...]]:
         seen.append([len(row.tokens) for row in rows])
         return run(rows, on_layer)
 

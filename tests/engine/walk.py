@@ -22,7 +22,7 @@ from bus.messages import (
     Suspend,
     Suspended,
 )
-from bus.public import Delta
+from bus.public import Delta, Echo
 from bus.tokens import Tokens
 from engine.fake import fake_card
 from engine.fake_wire import FakeNetwork
@@ -74,6 +74,9 @@ class Ledger:
         command = self.orders[*place, "StartGenerate"].command
         assert isinstance(command, StartGenerate)
         answer = self.answers.setdefault(place, [])
+        if isinstance(outcome.message, Echo):
+            assert not answer, "the prompt after the answer has begun"
+            return
         assert outcome.message.offset == command.offset + len(answer), "a token twice, or missing"
         if isinstance(outcome.message, Delta):
             answer += outcome.message.tokens
@@ -115,6 +118,7 @@ class Walk:
         self.rigs = {n: Rig(self.network, n, card, small(n, **limits)) for n in NAMES}
         self.prompts: dict[str, Tokens] = {}
         self.attempts: dict[str, int] = {}
+        self.priorities: dict[str, int] = {}
 
     def move(self) -> None:
         """Something that can happen happens."""
@@ -141,7 +145,9 @@ class Walk:
         attempt = self.attempts.setdefault(flow, 1)
         if self.random.random() < 0.1:
             attempt = self.attempts[flow] = attempt + 1
-        self.hand_in(name, Order(flow, attempt, "r", self.command(name, self.prompts[flow])))
+        priority = self.priorities.setdefault(flow, self.random.choice([0, 0, 0, 1, -1]))
+        command = self.command(name, self.prompts[flow])
+        self.hand_in(name, Order(flow, attempt, "r", command, priority=priority))
 
     def flow(self) -> str:
         """A new one now and then, else one of the youngest."""
@@ -164,6 +170,7 @@ class Walk:
         sampling = Sampling(
             max_tokens=offset + self.random.randint(1, 20),
             temperature=self.random.choice([0.0, 0.8]),
+            prompt_logprobs=self.random.choice([None, None, 1]),
             seed=self.random.randrange(100),
         )
         return StartGenerate(name, prompt, 0, sampling, BOX, offset)
@@ -176,7 +183,7 @@ class Walk:
         prepare = order.command
         assert isinstance(prepare, PrepRecv)
         command = RemoteSend(name, prepare.prompt, prepared.grant, prepared.matched, prepare.end)
-        self.hand_in(name, Order(order.flow, order.attempt, "r", command))
+        self.hand_in(name, Order(order.flow, order.attempt, "r", command, priority=order.priority))
 
     def prompt(self) -> Tokens:
         shared = range(self.random.choice([0, 4, 9, 16, 23]))

@@ -56,6 +56,33 @@ def test_bytes_take_the_lane_that_is_told(lane_world: World) -> None:
     assert here.lane(id_of(there), there.memory()) in lane_world.lanes
 
 
+def test_bytes_are_fetched_from_where_they_are(world: World) -> None:
+    here, there = joined(world)
+    there.fill(5000, bytes(range(256)))
+
+    here.get(id_of(there), there.memory(), [(100, 5000, 256)])
+    landed = here.flush(id_of(there))
+
+    assert landed
+    assert here.read(99, 258) == b"\0" + bytes(range(256)) + b"\0"
+    assert there.read(100, 256) == bytes(256)
+
+
+def test_bytes_are_fetched_by_every_lane(lane_world: World) -> None:
+    here, there = joined(lane_world, 4 * MIB)
+    content = random.Random(5).randbytes(4 * MIB)
+    there.fill(0, content)
+    pieces = [*scattered(count=60, size=16384, seed=6), (3 * MIB, 3 * MIB, MIB)]
+
+    here.get(id_of(there), there.memory(), pieces)
+    here.flush(id_of(there))
+
+    expected = bytearray(4 * MIB)
+    for to, source, size in pieces:
+        expected[to : to + size] = content[source : source + size]
+    assert hashlib.sha256(here.read(0, 4 * MIB)).digest() == hashlib.sha256(expected).digest()
+
+
 def test_the_pool_lives_while_nobody_looks_at_it(world: World) -> None:
     here, there = joined(world)
     there.look_away()
@@ -125,6 +152,15 @@ def test_messages_arrive_in_order_with_their_sender(world: World) -> None:
     assert [there.message() for _ in sent] == [(id_of(here), data) for data in sent]
 
 
+def test_a_long_message_arrives_whole(lane_world: World) -> None:
+    here, there = joined(lane_world)
+    data = random.Random(7).randbytes(100_000)
+
+    here.send(id_of(there), data)
+
+    assert there.message() == (id_of(here), data)
+
+
 def test_a_message_reaches_a_peer_that_has_not_connected(world: World) -> None:
     here, there = world.here(MIB), world.there(MIB)
 
@@ -151,6 +187,8 @@ def test_a_run_out_of_either_pool_is_refused(world: World) -> None:
     for piece in [(0, MIB - 1, 2), (2 * MIB - 1, 0, 2), (-1, 0, 1), (0, -1, 1)]:
         with pytest.raises(ValueError, match="reach to bytes"):
             here.put(id_of(there), there.memory(), [piece])
+        with pytest.raises(ValueError, match="reach to bytes"):
+            here.get(id_of(there), there.memory(), [piece])
 
 
 def test_an_address_that_cannot_be_read_is_unreachable(world: World) -> None:
@@ -190,6 +228,7 @@ def test_puts_and_messages_to_a_lost_peer_are_dropped(mortal_world: World) -> No
     here.loss()
 
     here.put(gone, memory, [(0, 0, 4096)])
+    here.get(gone, memory, [(0, 0, 4096)])
     here.send(gone, b"anybody?")
 
     assert here.lane(gone, memory) in ("none", "memory")

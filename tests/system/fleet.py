@@ -13,13 +13,16 @@ from actors.badge import Badge
 from actors.cachenews import CacheNews
 from actors.client import Client
 from actors.clock import monotone
-from actors.engine import EngineHost, Transfers
+from actors.engine import EngineHost, NewsFeed
 from actors.hosting import HostCore
 from actors.intake import Limits, Tokenizer
-from actors.router import Desk, RouterHost
+from actors.recorder import MemoryRecorder
+from actors.router import Desk, Lasting, RouterHost
 from actors.routing import RouterConfig, RouterCore
+from actors.version_store import VersionStore
 from bus.fleet import Role
 from bus.memory import MemoryBroker, MemoryBus
+from bus.memory_buckets import MemoryBuckets
 from bus.messages import Beat
 from bus.public import ChatMessage, Delta, Done, GenerateRequest
 from bus.subjects import Subjects
@@ -88,6 +91,8 @@ class Fleet:
     client: Client
     model: str
     spans: MemorySink
+    versions: VersionStore
+    recorder: MemoryRecorder
 
     async def ask(self, request: GenerateRequest) -> tuple[list[int], Done]:
         """The whole answer: its tokens, and its last word."""
@@ -124,12 +129,16 @@ async def fleet(
             name: await _member(stack, tasks, (broker, network, sink), model, name, role)
             for name, role in engines.items()
         }
-        router = await _router(stack, tasks, (broker, sink), model, default)
+        store = await VersionStore.open(MemoryBuckets(), "ms")
+        recorder = MemoryRecorder()
+        lasting = Lasting(store, recorder)
+        router = await _router(stack, tasks, (broker, sink), model, default, lasting)
         bus = await stack.enter_async_context(MemoryBus(broker))
         client = await stack.enter_async_context(Client(bus))
-        yield Fleet(broker, router, members, client, model.card.name, sink)
+        yield Fleet(broker, router, members, client, model.card.name, sink, store, recorder)
         for member in members.values():
             member.engine.check_integrity()
+        router.check_integrity()
 
 
 @asynccontextmanager
@@ -155,7 +164,7 @@ async def _member(
     role: Role,
 ) -> Member:
     broker, network, sink = outside
-    clock, transfers = monotone(), Transfers(asyncio.get_running_loop())
+    clock, transfers = monotone(), NewsFeed(asyncio.get_running_loop())
     transport = network.transport()
     config = CourierConfig(name, 1, model.card.shape, b"key")
     courier = stack.enter_context(Courier(config, transport, clock, transfers))
@@ -181,7 +190,7 @@ async def _member(
         return badge.beat(engine.statistics(), news.sequence)
 
     host = EngineHost(bus, core, engine, beat, sink, clock, news)
-    transfers.listen(host.transferred)
+    transfers.listen(host.heard)
     task = asyncio.create_task(host.run())
     tasks.append(task)
     await host.ready.wait()
@@ -194,6 +203,7 @@ async def _router(
     outside: tuple[MemoryBroker, MemorySink],
     model: Model,
     default: str,
+    lasting: Lasting,
 ) -> RouterCore:
     broker, sink = outside
     bus = await stack.enter_async_context(MemoryBus(broker))
@@ -201,7 +211,7 @@ async def _router(
     limits = Limits(model.card.max_context, model.card.vocab_size, tuple(known))
     core = RouterCore(RouterConfig("r0", default=default), known)
     desks = {model.card.name: Desk(model.tokenizer, limits)}
-    host = RouterHost(bus, core, desks, sink, monotone())
+    host = RouterHost(bus, core, desks, sink, monotone(), lasting=lasting)
     tasks.append(asyncio.create_task(host.run()))
     await host.ready.wait()
     return core

@@ -1,0 +1,144 @@
+"""Which lane two processes of this machine get, and how fast it is: tried, not asked.
+
+`python -m kvtransport.probe [LIBUCP]` is the other process: it offers a pool until its input ends.
+"""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from .layout import Runs
+from .transport import PeerId, TransportError, peer_id
+from .ucx import UcxTransport
+
+NUM_BYTES: Final = 16 << 20
+NUM_PUTS: Final = 5
+PATIENCE_S: Final = 10.0
+
+
+class Probed(Struct, frozen=True):
+    library: str
+    """Path and version."""
+    lane: str
+    gb_per_s: float
+    """The best of a few puts of 16 MiB."""
+
+
+class ProbeFailed(TransportError):
+    """The other process did not come up, or nothing arrived there."""
+
+
+class _Offer(Struct, frozen=True):
+    address: bytes
+    memory: bytes
+
+
+class _Owner:
+    """Listens to nothing."""
+
+    def received(self, peer: PeerId, data: bytes) -> None:
+        pass
+
+    def lost(self, peer: PeerId) -> None:
+        pass
+
+    def turn(self) -> float | None:
+        return None
+
+
+def probe(library_path: str | None = None) -> Probed:
+    """Write a few times into the pool of a process started for it.
+
+    Raises:
+        UcxUnavailable: there is no UCX to try.
+        ProbeFailed: the two processes did not get together within ten seconds.
+    """
+    transport = UcxTransport(library_path)
+    transport.allocate(NUM_BYTES)
+    transport.start(_Owner())
+    try:
+        return _with_peer(transport, library_path)
+    finally:
+        transport.close()
+
+
+def _with_peer(transport: UcxTransport, library_path: str | None) -> Probed:
+    command = [sys.executable, "-m", __name__, *([library_path] if library_path else [])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as peer:
+        try:
+            assert peer.stdout is not None
+            line = peer.stdout.readline()
+            if not line:
+                raise ProbeFailed(f"the other process ended with code {peer.wait()}")
+            return _measured(transport, msgspec.json.decode(line, type=_Offer))
+        finally:
+            assert peer.stdin is not None
+            peer.stdin.close()
+
+
+def _measured(transport: UcxTransport, offer: _Offer) -> Probed:
+    peer, runs = peer_id(offer.address), Runs(*(np.array([n], np.int64) for n in (0, 0, NUM_BYTES)))
+
+    def connect(done: Callable[[str], None]) -> None:
+        transport.connect(offer.address)
+        done("")
+
+    def put(done: Callable[[str], None]) -> None:
+        transport.put(peer, offer.memory, runs)
+        transport.flush(peer, lambda: done(""))
+
+    def lane(done: Callable[[str], None]) -> None:
+        done(transport.lane(peer, offer.memory))
+
+    _on_thread(transport, connect)
+    seconds: list[float] = []
+    for _ in range(NUM_PUTS):
+        began_s = time.perf_counter()
+        _on_thread(transport, put)
+        seconds.append(time.perf_counter() - began_s)
+    found = _on_thread(transport, lane)
+    return Probed(transport.library, found, NUM_BYTES / min(seconds) / 1e9)
+
+
+def _on_thread(transport: UcxTransport, work: Callable[[Callable[[str], None]], None]) -> str:
+    """What ``work``, on the transport's thread, says when it is done."""
+    told: queue.SimpleQueue[str | Exception] = queue.SimpleQueue()
+
+    def begin() -> None:
+        try:
+            work(told.put)
+        except TransportError as error:
+            told.put(error)
+
+    transport.call(begin)
+    try:
+        answer = told.get(timeout=PATIENCE_S)
+    except queue.Empty:
+        raise ProbeFailed(f"nothing arrived within {PATIENCE_S:g} s") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _offer(library_path: str | None) -> None:
+    transport = UcxTransport(library_path)
+    transport.allocate(NUM_BYTES)
+    transport.start(_Owner())
+    offer = _Offer(transport.address, transport.memory)
+    sys.stdout.buffer.write(msgspec.json.encode(offer) + b"\n")
+    sys.stdout.buffer.flush()
+    sys.stdin.buffer.read()
+    transport.close()
+
+
+if __name__ == "__main__":
+    _offer(sys.argv[1] if len(sys.argv) > 1 else None)

@@ -1,0 +1,24 @@
+"""The lane between two processes of this machine is tried, not asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvtransport.library import UcxUnavailable
+from kvtransport.probe import probe
+
+from .sites import kv_threads
+
+
+def test_two_processes_here_share_memory() -> None:
+    found = probe()
+
+    assert found.lane in ("sysv", "posix", "cma")
+    assert found.gb_per_s > 0
+    assert "libucp" in found.library
+    assert kv_threads() == []
+
+
+def test_without_a_library_it_says_what_was_tried() -> None:
+    with pytest.raises(UcxUnavailable, match=r"/nowhere/libucp\.so\.0"):
+        probe("/nowhere/libucp.so.0")
