@@ -38,3 +38,5 @@ def test_the_walk_visits_what_it_is_meant_to_test() -> None:
     assert sum(now.received_tokens for now in statistics) > 100
     assert sum(now.forgone_contexts for now in statistics) > 0
     assert sum(now.matched_tokens for now in statistics) > 100
+    assert sum(now.right_guesses for now in statistics) > 20
+    assert any(choice > 0 for walk in walks for _, choice in walk.ledger.answers)
