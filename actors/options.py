@@ -30,7 +30,10 @@ class EngineOptions(Struct, frozen=True):
     page_size: int = 16
     max_batch_tokens: int = 512
     threads: int = 0
-    """Torch threads; 0 leaves torch's own choice."""
+    """That compute; 0 leaves torch's own choice."""
+    weights: Literal["float32", "int8"] = "float32"
+    kernels: bool = True
+    """Our own, where they can be compiled and compute the model."""
     transport: Literal["ucx", "none"] = "ucx"
     lifeline: bool = False
 

@@ -19,6 +19,7 @@ from bus.messages import Beat
 from bus.nats import NatsBus
 from bus.subjects import Subjects
 from bus.transfers import PoolShape
+from engine.backend import Backend
 from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.model_files import ModelFiles, open_model
@@ -160,11 +161,15 @@ class EngineProcess:
             await serve(host, options.name, options.lifeline)
 
     def _shape(self) -> PoolShape:
-        one = self.files.pool_shape(1, self.options.page_size, self.options.dtype)
+        one = self._pool_shape(1)
         num_pages = self.options.kv_bytes // one.num_bytes
         if num_pages < 1:
             raise PoolTooSmall(self.options.kv_bytes, one.num_bytes)
-        return self.files.pool_shape(num_pages, self.options.page_size, self.options.dtype)
+        return self._pool_shape(num_pages)
+
+    def _pool_shape(self, num_pages: int) -> PoolShape:
+        options = self.options
+        return self.files.pool_shape(num_pages, options.page_size, options.dtype, options.weights)
 
     @contextlib.contextmanager
     def _courier(self, transfers: Transfers) -> Iterator[Courier | None]:
@@ -180,23 +185,31 @@ class EngineProcess:
 
     def _engine(self, courier: Courier | None) -> Engine:
         # Torch takes seconds to import and is needed nowhere else.
-        import torch
-
+        from engine.opening import open_arithmetic
         from engine.torch_runner import TorchRunner
 
         options = self.options
-        if options.threads:
-            torch.set_num_threads(options.threads)
         runner = TorchRunner(
             self.files,
             self.shape,
             device=options.device,
             dtype=options.dtype,
             buffer=courier.buffer if courier else None,
+            arithmetic=open_arithmetic(self.files.config, self._backend()),
         )
         running = min(64, options.max_batch_tokens)
         config = EngineConfig(options.name, self.epoch, options.max_batch_tokens, running)
         return Engine(config, runner, self.files.tokenizer().detokenizer, courier, self.clock)
+
+    def _backend(self) -> Backend:
+        return Backend(
+            cache_dir=self.settings.cache_dir,
+            device=self.options.device,
+            dtype=self.options.dtype,
+            weights=self.options.weights,
+            threads=self.options.threads,
+            native=self.options.kernels,
+        )
 
     def _beat(self, engine: Engine) -> Beat:
         now = engine.statistics()

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from .ragged import Batch, Chunk, Indices, Singles
+from .rope import Rotation
 
 
 class _ChunkPlan(Struct, frozen=True):
@@ -31,27 +32,23 @@ class _SinglesPlan(Struct, frozen=True):
 
 
 class PagedAttention:
-    """Attention for one batch, the same in every layer.
+    """See `Attending`."""
 
-    ``cache`` is one layer of the pool as ``[num_pages * 2 * page_size, num_kv_heads * head_dim]``.
-    """
-
-    def __init__(self, batch: Batch, page_size: int, device: torch.device) -> None:
-        self._page_size = page_size
+    def __init__(self, batch: Batch, page_size: int, turn: Rotation) -> None:
+        self.batch, self._page_size, self._turn = batch, page_size, turn
+        device = turn.cos.device
         self._slots = _tensor(batch.slots, device)
         self._chunks = [_plan_chunk(chunk, device) for chunk in batch.chunks]
         self._singles = [_plan_singles(group, device) for group in batch.singles]
 
-    def write(self, cache: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Put ``[tokens, num_kv_heads, head_dim]`` into the pages."""
-        cache.index_copy_(0, self._slots, keys.flatten(1))
+    def write(self, cache: Tensor, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """See `Attending.write`."""
+        cache.index_copy_(0, self._slots, self._turn.turn(keys).flatten(1))
         cache.index_copy_(0, self._slots + self._page_size, values.flatten(1))
+        return self._turn.turn(queries)
 
     def attend(self, cache: Tensor, queries: Tensor, num_kv_heads: int) -> Tensor:
-        """What each token finds in its context: ``[tokens, num_heads, head_dim]`` in and out.
-
-        Reads only slots of the rows' own contexts, which `write` or an earlier step has filled.
-        """
+        """See `Attending.attend`."""
         found = torch.empty_like(queries)
         for chunk in self._chunks:
             context = self._read(cache, chunk.slots, (1, num_kv_heads))

@@ -9,24 +9,19 @@ from torch import Tensor
 
 from bus.transfers import PoolShape
 
-from .attention import PagedAttention
+from .arithmetic import Arithmetic, Paging
 from .checkpoint import Checkpoint
 from .decoder import load_decoder
+from .dtypes import DTYPES
 from .model_files import ModelFiles
-from .ragged import lay_out
-from .rope import inverse_frequencies, rotation
+from .rope import inverse_frequencies
 from .runner import ModelCard, OnLayer, Row, Sampled
 from .sampler import choose
+from .torch_arithmetic import TorchArithmetic
 from .torch_pages import TorchPageMemory
 
 Buffer: TypeAlias = Any
 """Writable memory with the buffer protocol (which Python 3.11 cannot spell as a type)."""
-
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
 class TorchRunner:
@@ -48,19 +43,24 @@ class TorchRunner:
         device: str = "cpu",
         dtype: str = "float32",
         buffer: Buffer | None = None,
+        arithmetic: Arithmetic | None = None,
     ) -> None:
-        expected = files.pool_shape(shape.num_pages, shape.page_size, dtype)
+        """``arithmetic`` computes, torch where None; another one knows its device and dtype."""
+        self._device = torch.device(device)
+        self._arithmetic = arithmetic or TorchArithmetic(self._device, DTYPES[dtype])
+        expected = files.pool_shape(
+            shape.num_pages, shape.page_size, dtype, self._arithmetic.weights
+        )
         if shape != expected:
             raise ValueError(f"the pool of this model in {dtype} is {expected}, not {shape}")
-        self._device = torch.device(device)
-        self._page_size = shape.page_size
         self.pool = self._open_pool(files, shape, DTYPES[dtype], buffer)
         """``[num_layers, num_pages, 2, page_size, num_kv_heads, head_dim]``: keys, then values."""
         self.page_memory = TorchPageMemory(self.pool)
         self._caches = list(self.pool.flatten(1, 3).flatten(2))
         checkpoint = Checkpoint(files.weights, DTYPES[dtype], self._device)
-        self._decoder = load_decoder(files.config, checkpoint)
-        self._frequencies = inverse_frequencies(files.config).to(self._device)
+        self._decoder = load_decoder(files.config, checkpoint, self._arithmetic)
+        frequencies = inverse_frequencies(files.config).to(self._device)
+        self._paging = Paging(shape.page_size, frequencies)
         self._card = _card(files, shape)
 
     @property
@@ -83,16 +83,10 @@ class TorchRunner:
         return self._forward(rows, None)
 
     def _forward(self, rows: list[Row], on_layer: OnLayer | None) -> Tensor:
-        batch = lay_out(rows, self._page_size)
-        positions = torch.from_numpy(batch.positions).to(self._device)
-        hidden = self._decoder.hidden(
-            torch.from_numpy(batch.tokens).to(self._device),
-            rotation(positions, self._frequencies, self.pool.dtype),
-            PagedAttention(batch, self._page_size, self._device),
-            self._caches,
-            self._telling(on_layer),
-        )
-        ends = torch.from_numpy(batch.ends).to(self._device)
+        paged = self._arithmetic.attention(rows, self._paging)
+        tokens = torch.from_numpy(paged.batch.tokens).to(self._device)
+        hidden = self._decoder.hidden(tokens, paged, self._caches, self._telling(on_layer))
+        ends = torch.from_numpy(paged.batch.ends).to(self._device)
         return self._decoder.logits(hidden.index_select(0, ends))
 
     def _telling(self, on_layer: OnLayer | None) -> OnLayer:
