@@ -37,9 +37,12 @@ class EngineOptions(Struct, frozen=True):
     draft_tokens: int = 0
     """So many tokens of an answer are guessed and verified in a step; 0 guesses nothing."""
     threads: int = 0
-    """Torch threads; 0 leaves torch's own choice."""
+    """That compute; 0 leaves torch's own choice."""
     group: str = ""
     """Whom it is for, such as a topic or a tenant; empty is everybody."""
+    weights: Literal["float32", "int8"] = "float32"
+    kernels: bool = True
+    """Our own, where they can be compiled and compute the model."""
     transport: Literal["ucx", "none"] = "ucx"
     lifeline: bool = False
 

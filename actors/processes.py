@@ -22,6 +22,7 @@ from bus.messages import Beat
 from bus.nats import NatsBus
 from bus.subjects import Subjects
 from bus.transfers import PoolShape
+from engine.backend import Backend
 from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.grammar import GrammarCompiler
@@ -202,11 +203,15 @@ class EngineProcess:
             await serve(host, options.name, options.lifeline)
 
     def _shape(self) -> PoolShape:
-        one = self.files.pool_shape(1, self.options.page_size, self.options.dtype)
+        one = self._pool_shape(1)
         num_pages = self.options.kv_bytes // one.num_bytes
         if num_pages < 1:
             raise PoolTooSmall(self.options.kv_bytes, one.num_bytes)
-        return self.files.pool_shape(num_pages, self.options.page_size, self.options.dtype)
+        return self._pool_shape(num_pages)
+
+    def _pool_shape(self, num_pages: int) -> PoolShape:
+        options = self.options
+        return self.files.pool_shape(num_pages, options.page_size, options.dtype, options.weights)
 
     @contextlib.contextmanager
     def _courier(self, feed: NewsFeed) -> Iterator[Courier | None]:
@@ -226,19 +231,17 @@ class EngineProcess:
 
     def _engine(self, courier: Courier | None, compiler: GrammarCompiler) -> Engine:
         # Torch takes seconds to import and is needed nowhere else.
-        import torch
-
+        from engine.opening import open_arithmetic
         from engine.torch_runner import TorchRunner
 
         options = self.options
-        if options.threads:
-            torch.set_num_threads(options.threads)
         runner = TorchRunner(
             self.files,
             self.shape,
             device=options.device,
             dtype=options.dtype,
             buffer=courier.buffer if courier else None,
+            arithmetic=open_arithmetic(self.files.config, self._backend()),
         )
         config = EngineConfig(
             options.name,
@@ -250,6 +253,16 @@ class EngineProcess:
         )
         detokenizer = self.files.tokenizer().detokenizer
         return Engine(config, runner, detokenizer, courier, self.clock, compiler)
+
+    def _backend(self) -> Backend:
+        return Backend(
+            cache_dir=self.settings.cache_dir,
+            device=self.options.device,
+            dtype=self.options.dtype,
+            weights=self.options.weights,
+            threads=self.options.threads,
+            native=self.options.kernels,
+        )
 
     @property
     def _slots(self) -> int:
