@@ -203,11 +203,11 @@ class Adapter(click.ParamType[tuple[str, str]]):
     name = "ADAPTER"
 
     def convert(
-        self, value: Any, param: click.Parameter | None, context: click.Context | None
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, str]:
         name, _, folder = str(value).partition("=")
         if not (name and folder):
-            self.fail(f"{value!r} is not NAME=FOLDER", param, context)
+            self.fail(f"{value!r} is not NAME=FOLDER", param, ctx)
         return name, folder
 
 
@@ -289,14 +289,14 @@ class Moment(click.ParamType[float]):
     name = "MOMENT"
 
     def convert(
-        self, value: Any, param: click.Parameter | None, context: click.Context | None
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         from .flow_views import moment
 
         try:
             return moment(str(value), time.time())
         except ValueError as error:
-            self.fail(str(error), param, context)
+            self.fail(str(error), param, ctx)
 
 
 @main.command()
