@@ -34,6 +34,7 @@ from .news import News
 from .outcomes import Outcome, Told
 from .pages import Pages
 from .parts import Parts
+from .pins import PinsFull
 from .receiving import Receiving
 from .refusal import Refusal
 from .runner import Detokenizer, Ids, ModelCard, Runner
@@ -253,13 +254,14 @@ class Engine:
 
 
 def _without_pins(card: ModelCard, pinnable_pages: int) -> ModelCard:
-    """What requests may count on: a request is never accepted that pins could starve."""
+    """What requests may count on: a request is never accepted that pins could starve.
+
+    Raises:
+        PinsFull: nothing would be left for them.
+    """
     num_pages = card.shape.num_pages - pinnable_pages
     if num_pages < 1:
-        raise ValueError(
-            f"pinnable_pages={pinnable_pages} in a pool of {card.shape.num_pages}: leave requests "
-            "at least one"
-        )
+        raise PinsFull(pinnable_pages, card.shape.num_pages - 1)
     return replace(card, shape=replace(card.shape, num_pages=num_pages))
 
 

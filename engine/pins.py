@@ -10,8 +10,8 @@ class PinsFull(Exception):
 
     def __init__(self, wanted: int, limit: int) -> None:
         super().__init__(
-            f"{wanted} pages would be pinned, {limit} may be: unpin another prefix, or give the "
-            "engine more pinnable_pages"
+            f"{wanted} pages would be pinned, {limit} may be: pin less, or give the engine more "
+            "memory for KV"
         )
         self.wanted, self.limit = wanted, limit
 
