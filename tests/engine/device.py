@@ -34,7 +34,7 @@ class Device:
         pinnable_pages: int = 0,
     ) -> None:
         self.runner = FakeRunner(fake_card(num_pages=num_pages, page_size=page_size))
-        tier = SecondTier(self.runner.page_memory, store) if store else None
+        tier = SecondTier(self.runner.page_memory, store) if store is not None else None
         self.pages = Pages(num_pages, page_size, tier, pinnable_pages)
         self._serial = 0
 

@@ -30,7 +30,12 @@ SIZE = 2
 MAX_TOKENS = 12
 PINNABLE = 3
 
-PROMPTS = st.lists(st.integers(1, 2), min_size=1, max_size=9).map(tuple)
+PROMPTS = st.sampled_from(
+    [(first, *range(20, 20 + more)) for first in range(5) for more in (0, 2, 5, 8)]
+    + [(1, 20, 21, 22, 9, 9), (1, 20, 9, 9, 9)]
+)
+"""Some begin alike, so that they share pages; the others fill the pool."""
+SHARES = st.sampled_from([1.0, 1.0, 0.6, 0.0])
 
 
 class Pair:
@@ -44,9 +49,8 @@ class CacheMachine(RuleBasedStateMachine):
     contexts = Bundle("contexts")
     pinned = Bundle("pinned")
 
-    @initialize(num_pages=st.integers(4, 14), num_slots=st.integers(0, 8))
+    @initialize(num_pages=st.integers(6, 10), num_slots=st.sampled_from([0, 3, 12]))
     def begin(self, num_pages: int, num_slots: int) -> None:
-        num_pages = max(num_pages, PINNABLE + 1)
         probe = Device(num_pages, SIZE)
         self.store = store_for(probe.runner, num_slots)
         self.device = Device(num_pages, SIZE, self.store, PINNABLE)
@@ -66,10 +70,17 @@ class CacheMachine(RuleBasedStateMachine):
         self.seen.add(tokens)
         return pair
 
-    @rule(pair=contexts, share=st.floats(0, 1))
+    @rule(tokens=PROMPTS)
+    def serve(self, tokens: Prefix) -> None:
+        """From its first token to its last: what is left of it is cached."""
+        pair = self.open(tokens)
+        self.compute(pair, 1.0)
+        self.drop(pair)
+
+    @rule(pair=contexts, share=SHARES)
     def compute(self, pair: Pair, share: float) -> None:
         """Some of the tokens that are missing, one more where none is."""
-        if not pair.real.num_pending and not self.append(pair, 1 + int(share * 1.99)):
+        if not pair.real.num_pending and not self.append(pair, 20 + int(share * 1.99)):
             return
         end = pair.real.num_computed + 1 + int(share * (pair.real.num_pending - 1))
         assert pair.real.missing(end) == self.model.missing(pair.row, end)
@@ -87,7 +98,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.seen.add(pair.row.tokens)
         return True
 
-    @rule(target=contexts, pair=contexts, share=st.floats(0, 1), less=st.integers(0, 1))
+    @rule(target=contexts, pair=contexts, share=SHARES, less=st.integers(0, 1))
     def fork(self, pair: Pair, share: float, less: int) -> Pair:
         num_tokens = 1 + int(share * (pair.real.num_tokens - 1))
         end = num_tokens - less
@@ -123,15 +134,16 @@ class CacheMachine(RuleBasedStateMachine):
     # --- the second tier ---
 
     @precondition(lambda self: self.model.tier)
-    @rule(data=st.data())
-    def damage(self, data: st.DataObject) -> None:
-        """A bit in the store turns round."""
-        prefix = data.draw(st.sampled_from(self.model.tier))
-        if prefix in self.model.corrupt:
-            return
-        content = self.store.peek(self.digest(prefix))
-        content[data.draw(st.integers(0, len(content) - 1))] ^= 4
-        self.model.corrupt.add(prefix)
+    @rule(place=st.integers(0, 31), tokens=PROMPTS, wanted=st.booleans())
+    def damage(self, place: int, tokens: Prefix, wanted: bool) -> None:
+        """A bit turns round in every page of the store that these tokens would bring back; perhaps
+        they are wanted at once."""
+        for prefix in self.model.prefixes(tokens):
+            if prefix in self.model.tier and prefix not in self.model.corrupt:
+                self.store.peek(self.digest(prefix))[place] ^= 4
+                self.model.corrupt.add(prefix)
+        if wanted:
+            self.serve(tokens)
 
     def digest(self, prefix: Prefix) -> bytes:
         return list(self.device.pages.digests(ids(*prefix)))[-1]
@@ -191,5 +203,5 @@ class CacheMachine(RuleBasedStateMachine):
         self.device.check()
 
 
-CacheMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+CacheMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 TestCacheMachine = CacheMachine.TestCase
