@@ -8,31 +8,38 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Any, ParamSpec, get_args
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, get_args
 
 import click
 
 from bus.fleet import Role
 from bus.interface import BusError
+from engine.kv_memory import DoesNotFit, KvMemory, Share, Size, read_kv_memory, read_size
 from engine.model_errors import ModelError
+from engine.page_store import StoreUnusable
+from engine.pins import PinsFull
 from kvtransport.library import UcxUnavailable
 from observability.sink import TracingError
 from orchestrations.source import OrchestrationError
 
 from .client import GenerateError
-from .options import EngineOptions, PoolTooSmall, RouterOptions
+from .options import DEFAULT_KV_MEMORY, EngineOptions, RouterOptions
 from .settings import Settings, from_environment
 from .supervisor import ChildFailed, FleetOptions, find_running, numbered, roles
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 EXPECTED = (
     BusError,
     ChildFailed,
+    DoesNotFit,
     GenerateError,
     ModelError,
     OrchestrationError,
-    PoolTooSmall,
+    PinsFull,
+    StoreUnusable,
     TracingError,
     UcxUnavailable,
 )
@@ -89,6 +96,21 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     run_until_signalled(work)
 
 
+def sized(read: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, Any], T | None]:
+    """An option's text as ``read`` understands it."""
+
+    def convert(_: click.Context, __: click.Parameter, text: str | None) -> T | None:
+        try:
+            return None if text is None else read(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return convert
+
+
+kv_mib_option = click.option(
+    "--kv-mib", type=click.IntRange(1), hidden=True, help="The same in MiB, as a number."
+)
 url_option = click.option(
     "--nats", "url", metavar="URL", help="The broker, nats://[TOKEN@]HOST:PORT."
 )
@@ -139,8 +161,9 @@ def demo(
 @click.option("--role", "given_roles", multiple=True, type=click.Choice(get_args(Role)),
               help="One per engine; default: half prefill, half decode.")  # fmt: skip
 @click.option("--orchestration", default="disaggregated", show_default=True)
-@click.option("--kv-mib", default=1024, show_default=True, type=click.IntRange(1),
-              help="Memory for KV pages per engine.")  # fmt: skip
+@click.option("--kv-memory", metavar="SIZE", callback=sized(read_kv_memory),
+              help="For KV pages, each engine; default: 80% of what is free, shared.")  # fmt: skip
+@kv_mib_option
 @model_option
 @url_option
 @click.pass_obj
@@ -150,7 +173,8 @@ def up(
     engines: int,
     given_roles: tuple[Role, ...],
     orchestration: str,
-    kv_mib: int,
+    kv_memory: KvMemory | None,
+    kv_mib: int | None,
     model: str | None,
     url: str | None,
 ) -> None:
@@ -160,7 +184,8 @@ def up(
     if given_roles and len(given_roles) != engines:
         raise click.UsageError(f"--role was given {len(given_roles)} times for {engines} engines")
     names = numbered(given_roles) if given_roles else roles(engines)
-    options = FleetOptions(names, orchestration, model, ("--kv-mib", str(kv_mib)))
+    memory = _kv_memory(kv_memory, kv_mib) or Share(0.8 / engines)
+    options = FleetOptions(names, orchestration, model, ("--kv-memory", str(memory)))
     run(stay_up(settings, options, url or settings.nats_url))
 
 
@@ -217,8 +242,16 @@ class Adapter(click.ParamType[tuple[str, str]]):
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", default="float32", show_default=True,
               type=click.Choice(["float32", "bfloat16", "float16"]))  # fmt: skip
-@click.option("--kv-mib", default=1024, show_default=True, type=click.IntRange(1),
-              help="Memory for KV pages.")  # fmt: skip
+@click.option("--kv-memory", metavar="SIZE", callback=sized(read_kv_memory),
+              help="For KV pages: 4GiB, or a share of what is free beside the weights. "
+              "Default: 40%.")  # fmt: skip
+@kv_mib_option
+@click.option("--tier", metavar="SIZE", default="0B", callback=sized(read_size),
+              help="Keep evicted pages in so much memory besides.")  # fmt: skip
+@click.option("--tier-file", metavar="PATH", type=click.Path(path_type=Path),
+              help="Keep them in this file instead, for the next run, too.")  # fmt: skip
+@click.option("--pin", multiple=True, metavar="TEXT",
+              help="Never evict this beginning of prompts; several may be given.")  # fmt: skip
 @click.option("--page-size", default=16, show_default=True, type=click.IntRange(1, 1024),
               help="Tokens per page.")  # fmt: skip
 @click.option(
@@ -252,10 +285,15 @@ def engine(settings: Settings, /, name: str | None, url: str | None, **given: An
     """Join a running system as an engine, at any time."""
     from .processes import EngineProcess
 
-    given["kv_bytes"] = given.pop("kv_mib") << 20
+    memory = _kv_memory(given.pop("kv_memory"), given.pop("kv_mib"))
+    given["kv_memory"] = memory or DEFAULT_KV_MEMORY
     name = name or f"e-{secrets.token_hex(3)}"
     options = EngineOptions(broker_url(settings, url), name, **given)
     run(EngineProcess(settings, options).run())
+
+
+def _kv_memory(size: KvMemory | None, mib: int | None) -> KvMemory | None:
+    return Size(mib << 20) if mib else size
 
 
 # --- using it -----------------------------------------------------------------------------------

@@ -117,11 +117,13 @@ class Ledger:
 
 
 class Walk:
-    def __init__(self, seed: int, num_pages: int) -> None:
+    def __init__(self, seed: int, num_pages: int, num_slots: int = 0) -> None:
         self.random, self.ledger, self.network = Random(seed), Ledger(), FakeNetwork()
         card = fake_card(num_pages=num_pages, max_context=64, adapters=["x"])
         limits = {"max_batch_tokens": 24, "max_running": 4, "prefill_chunk": 7, "draft_tokens": 3}
-        self.rigs = {n: Rig(self.network, n, card, small(n, **limits)) for n in NAMES}
+        self.rigs = {
+            n: Rig(self.network, n, card, small(n, **limits), num_slots=num_slots) for n in NAMES
+        }
         self.prompts: dict[str, Tokens] = {}
         self.attempts: dict[str, int] = {}
         self.priorities: dict[str, int] = {}
