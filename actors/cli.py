@@ -139,6 +139,20 @@ def router(
     run(router(settings, options))
 
 
+class Adapter(click.ParamType[tuple[str, str]]):
+    """A name, and the folder that it stands for."""
+
+    name = "ADAPTER"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> tuple[str, str]:
+        name, _, folder = str(value).partition("=")
+        if not (name and folder):
+            self.fail(f"{value!r} is not NAME=FOLDER", param, context)
+        return name, folder
+
+
 @main.command()
 @click.option("--name", help="Default: random.")
 @role_option
@@ -149,9 +163,18 @@ def router(
               help="Memory for KV pages.")  # fmt: skip
 @click.option("--page-size", default=16, show_default=True, type=click.IntRange(1, 1024),
               help="Tokens per page.")  # fmt: skip
+@click.option(
+    "--draft-tokens",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Guess so many tokens of an answer in a step, from what it repeats; 0: none.",
+)
 @click.option("--max-batch-tokens", default=512, show_default=True, type=click.IntRange(1))
 @click.option("--inter-token-s", type=click.FloatRange(0, min_open=True),
               help="Cut prompts so that nobody waits longer for the next token.")  # fmt: skip
+@click.option("--adapter", "adapters", multiple=True, type=Adapter(), metavar="NAME=FOLDER",
+              help="A LoRA adapter as PEFT saves it; may be given several times.")  # fmt: skip
 @click.option("--threads", default=0, help="Threads of torch; 0 is torch's own choice.")
 @click.option("--group", default="", help="Whom it is for, such as a topic; default: everybody.")
 @click.option("--transport", default="ucx", show_default=True, type=click.Choice(["ucx", "none"]),

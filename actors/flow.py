@@ -126,8 +126,8 @@ class Flow:
 
     def order(self, command: AnyCommand, router: str, epoch: int) -> Order:
         """The command on the wire, owed from now on."""
-        priority = self.request.priority
-        order = Order(self.id, self.attempt, router, command, epoch, priority)
+        asked = self.request
+        order = Order(self.id, self.attempt, router, command, epoch, asked.priority, asked.adapter)
         self.owed[type(command).__name__, command.engine] = order
         self.touched.add(command.engine)
         return order

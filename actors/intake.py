@@ -81,7 +81,15 @@ def admit(
     prompt = _tokens(asked, tokenizer)
     _check_prompt(prompt, asked, limits)
     sampling = _sampling(asked, seed)
-    request = Request(prompt, sampling, reply, asked.priority, asked.group, asked.engine)
+    request = Request(
+        prompt,
+        sampling,
+        reply,
+        asked.priority,
+        asked.group,
+        asked.engine,
+        adapter=asked.adapter,
+    )
     return Intake(request, asked.orchestration, asked.timeout_s, asked.tag, asked.user)
 
 

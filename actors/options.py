@@ -24,6 +24,8 @@ class EngineOptions(Struct, frozen=True):
     name: str
     role: Role = "both"
     model: str | None = None
+    adapters: tuple[tuple[str, str], ...] = ()
+    """LoRA adapters that requests may ask for: name and PEFT folder."""
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     kv_bytes: int = 1 << 30
@@ -32,6 +34,8 @@ class EngineOptions(Struct, frozen=True):
     inter_token_s: float | None = None
     """How long a request that is being answered may wait for its next token while prompts of
     others are computed; None takes whole batches."""
+    draft_tokens: int = 0
+    """So many tokens of an answer are guessed and verified in a step; 0 guesses nothing."""
     threads: int = 0
     """Torch threads; 0 leaves torch's own choice."""
     group: str = ""

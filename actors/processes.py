@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Coroutine, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import uvloop
@@ -171,7 +172,8 @@ class EngineProcess:
         self.settings, self.options = settings, options
         self.clock, self.epoch = monotone(), time.time_ns() // 1_000_000
         """The epoch grows with every restart: that is all that is asked of it."""
-        self.files = open_model(options.model, cache_dir=settings.cache_dir)
+        adapters = {name: Path(folder) for name, folder in options.adapters}
+        self.files = open_model(options.model, cache_dir=settings.cache_dir, adapters=adapters)
         self.shape = self._shape()
 
     async def run(self) -> None:
@@ -244,6 +246,7 @@ class EngineProcess:
             options.max_batch_tokens,
             self._slots,
             inter_token_s=options.inter_token_s,
+            draft_tokens=options.draft_tokens,
         )
         detokenizer = self.files.tokenizer().detokenizer
         return Engine(config, runner, detokenizer, courier, self.clock, compiler)

@@ -182,8 +182,8 @@ class RouterHost:
             why = f"no model {model!r} here; this router serves {known}"
             raise BadRequest("unknown_model", why, request.tag)
         box = mailbox(message.payload, message.reply)
-        known = replace(desk.limits, orchestrations=self.core.catalog.names())
-        intake = await _admit_off_loop(request, box, replace(desk, limits=known))
+        limits = replace(desk.limits, orchestrations=self.core.catalog.names())
+        intake = await _admit_off_loop(request, box, replace(desk, limits=limits))
         return Asked(
             secrets.token_hex(16),
             model,

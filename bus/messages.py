@@ -121,6 +121,8 @@ class Request(Struct, frozen=True):
     """The engine that the asker wants it on; empty leaves it to the strategy."""
     offset: int = 0
     """How many tokens of the answer the prompt ends with."""
+    adapter: str = ""
+    """What is added to the model's weights for it; empty: nothing."""
 
     def going_on(self, answered: Tokens) -> Request:
         """The same request, to be answered from its ``answered`` first tokens on."""
@@ -206,6 +208,8 @@ class Order(Struct, frozen=True):
     priority: int = 0
     """Of the request that this is for. It travels here and not in the commands, so that every
     command of a flow has it and no strategy need know of it."""
+    adapter: str = ""
+    """Likewise: KV that was computed with an adapter is of no use without it."""
 
 
 # --- events: engine to router -------------------------------------------------------------------

@@ -65,6 +65,8 @@ class GenerateRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     response_format: ResponseFormat | None = None
     echo: bool = False
     prompt_logprobs: int | None = None
+    adapter: str = ""
+    """One that the engines were started with; empty takes the model as it is."""
     orchestration: str | None = None
     """Which strategy serves this request; None takes the router's default."""
     timeout_s: float | None = None

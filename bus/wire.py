@@ -53,6 +53,15 @@ class Wire(Protocol):
         """
         ...
 
+    def lend(self, flow: str, attempt: int, pages: Sequence[int]) -> None:
+        """Instead of writing: let the receiver read ``pages``, which hold all that was granted.
+
+        Nothing may have been written with this grant. Our pages must keep their content until
+        `Delivered` or `SendFailed`. Many receivers may read the same pages at once, each with its
+        own processor.
+        """
+        ...
+
     def finish(self, flow: str, attempt: int) -> None:
         """Everything has been written. Ends in `Delivered` or `SendFailed`."""
         ...

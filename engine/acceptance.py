@@ -38,6 +38,16 @@ def accept_prompt(prompt: Tokens, card: ModelCard) -> Ids:
     return ids
 
 
+def accept_adapter(adapter: str, card: ModelCard) -> None:
+    """
+    Raises:
+        Refusal: ``bad_request``, with the list of those that are here.
+    """
+    if adapter and adapter not in card.adapters:
+        known = ", ".join(card.adapters) or "none"
+        raise Refusal("bad_request", f"no adapter {adapter!r} here; this engine has: {known}")
+
+
 def accept_offset(offset: int, length: int) -> None:
     """An answer of ``offset`` tokens is the end of a prompt of ``length`` tokens.
 

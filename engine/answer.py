@@ -37,9 +37,13 @@ class Answer:
         """None until the answer is over."""
 
     @property
-    def banned(self) -> frozenset[int]:
-        """Tokens that may not come next."""
-        early = self.num_tokens < self._ending.min_tokens
+    def num_left(self) -> int:
+        """How many tokens there may be more."""
+        return self._ending.max_tokens - self.num_tokens
+
+    def banned(self, num_more: int = 0) -> frozenset[int]:
+        """Tokens that may not come next, or when there are ``num_more``."""
+        early = self.num_tokens + num_more < self._ending.min_tokens
         return self._ending.end_tokens if early else frozenset()
 
     @property

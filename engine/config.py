@@ -25,6 +25,9 @@ class EngineConfig(Struct, frozen=True):
     inter_token_s: float | None = None
     """How long those that decode may wait for their next token while prompts are computed: longer
     prompts are cut accordingly. None: no longer than a full batch takes."""
+    draft_tokens: int = 0
+    """So many tokens of every answer are guessed and verified in a step, where the batch has room
+    (`engine.prompt_lookup`); 0 guesses nothing. Tokens are the same either way."""
     max_waiting: int = 4096
     """Commands that wait for pages, their turn or KV; more are refused as ``busy``."""
     remembered_flows: int = 8192
@@ -34,6 +37,8 @@ class EngineConfig(Struct, frozen=True):
         for name in ("max_batch_tokens", "max_running", "prefill_chunk", "max_waiting"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: give at least 1")
+        if self.draft_tokens < 0:
+            raise ValueError(f"draft_tokens={self.draft_tokens}: give at least 0")
         if self.remembered_flows < 0:
             raise ValueError(f"remembered_flows={self.remembered_flows}: give at least 0")
         if self.inter_token_s is not None and not 0 < self.inter_token_s < inf:

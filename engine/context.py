@@ -26,10 +26,13 @@ class Context:
     going to be written.
     """
 
-    def __init__(self, pages: Pages, rank: Rank, tokens: Ids, capacity: int) -> None:
-        """``rank`` says who goes first. Holds no page yet; ``capacity`` tokens fit in."""
+    def __init__(
+        self, pages: Pages, rank: Rank, tokens: Ids, capacity: int, adapter: str = ""
+    ) -> None:
+        """``rank`` says who goes first. Holds no page yet; ``capacity`` tokens fit in. KV is found
+        by and shared with contexts of the same ``adapter`` only."""
         assert len(tokens) <= capacity
-        self.rank = rank
+        self.rank, self.adapter = rank, adapter
         self.num_tokens = len(tokens)
         self.num_computed = 0
         self.num_pages = 0
@@ -69,7 +72,7 @@ class Context:
     def match(self, end: int) -> None:
         """Take what the prefix cache has of ``tokens[:end]``, in full pages."""
         assert self.num_pages == 0
-        for node in self._pages.match(self._tokens[:end]):
+        for node in self._pages.match(self._tokens[:end], self.adapter):
             self._pages.hold(node.page)
             self._path.append(node)
             self._push(node.page)
@@ -93,7 +96,8 @@ class Context:
         for index in range(len(self._path), min(end, self.num_computed) // size):
             parent = self._path[-1] if self._path else None
             tokens = self._tokens[index * size : (index + 1) * size]
-            self._path.append(self._pages.publish(parent, tokens, int(self._table[index])))
+            page = int(self._table[index])
+            self._path.append(self._pages.publish(parent, tokens, page, self.adapter))
 
     def adopt(self, other: Context, end: int) -> None:
         """Take over the pages of ``other``, whose tokens begin like ours, below token ``end``.
@@ -118,7 +122,8 @@ class Context:
         Neither writes what both see: where ``end`` lies inside a page, the first of the two to
         write into it takes a page more (see `grow`).
         """
-        child = Context(self._pages, self.rank.branched(branch), self.tokens[:num_tokens], capacity)
+        rank, tokens = self.rank.branched(branch), self.tokens[:num_tokens]
+        child = Context(self._pages, rank, tokens, capacity, self.adapter)
         child._share(self, min(end, num_tokens, self.num_computed))
         return child
 

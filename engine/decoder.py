@@ -6,7 +6,8 @@ What families differ in is in the checkpoint (biases) or in `ModelConfig` (norms
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from msgspec import Struct
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from .attention import PagedAttention
 from .checkpoint import Checkpoint
+from .lora import Adapters
 from .model_config import ModelConfig
 from .rope import Rotation
 from .runner import OnLayer
@@ -47,11 +49,15 @@ class Norm(Struct, frozen=True):
         return functional.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
 
 
+Linearly: TypeAlias = Callable[[Tensor], Tensor]
+"""A `Linear`, perhaps with what adapters add to it."""
+
+
 class Attention(Struct, frozen=True):
-    query: Linear
-    key: Linear
-    value: Linear
-    output: Linear
+    query: Linearly
+    key: Linearly
+    value: Linearly
+    output: Linearly
     query_norm: Norm | None
     key_norm: Norm | None
     window: int | None
@@ -59,9 +65,9 @@ class Attention(Struct, frozen=True):
 
 
 class FeedForward(Struct, frozen=True):
-    gate: Linear
-    up: Linear
-    down: Linear
+    gate: Linearly
+    up: Linearly
+    down: Linearly
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.down(functional.silu(self.gate(x)) * self.up(x))
@@ -81,7 +87,7 @@ class Decoder(Struct, frozen=True):
     embedding: Tensor
     layers: tuple[Layer, ...]
     norm: Norm
-    head: Linear
+    head: Linearly
 
     def hidden(
         self,
@@ -124,23 +130,24 @@ class Decoder(Struct, frozen=True):
         return heads if norm is None else norm(heads)
 
 
-def load_decoder(config: ModelConfig, checkpoint: Checkpoint) -> Decoder:
+def load_decoder(config: ModelConfig, checkpoint: Checkpoint, adapters: Adapters) -> Decoder:
     """Take every weight of the network.
 
     Raises:
         BrokenModel: one is missing or of the wrong shape.
         UnsupportedModel: there are weights that this network does not have.
     """
-    decoder = _Loading(config, checkpoint).decoder()
+    decoder = _Loading(config, checkpoint, adapters).decoder()
     checkpoint.check_all_taken()
+    adapters.check_all_wrapped()
     return decoder
 
 
 class _Loading:
     """Knows what the weights of a Hugging Face checkpoint are called."""
 
-    def __init__(self, config: ModelConfig, checkpoint: Checkpoint) -> None:
-        self._config, self._checkpoint = config, checkpoint
+    def __init__(self, config: ModelConfig, checkpoint: Checkpoint, adapters: Adapters) -> None:
+        self._config, self._checkpoint, self._adapters = config, checkpoint, adapters
 
     def decoder(self) -> Decoder:
         config = self._config
@@ -152,7 +159,7 @@ class _Loading:
         norm = self._norm("model.norm", config.hidden_size)
         return Decoder(config, embedding, layers, norm, self._head(embedding))
 
-    def _head(self, embedding: Tensor) -> Linear:
+    def _head(self, embedding: Tensor) -> Linearly:
         if self._config.tied_embeddings:
             self._checkpoint.ignore("lm_head.weight")
             return Linear(embedding)
@@ -191,13 +198,13 @@ class _Loading:
             down=self._linear(f"{prefix}.down_proj", inner, hidden),
         )
 
-    def _linear(self, name: str, size_in: int, size_out: int) -> Linear:
+    def _linear(self, name: str, size_in: int, size_out: int) -> Linearly:
         """With a bias where the checkpoint has one."""
         weight = self._checkpoint.take(f"{name}.weight", (size_out, size_in))
         bias = f"{name}.bias"
-        if bias not in self._checkpoint:
-            return Linear(weight)
-        return Linear(weight, self._checkpoint.take(bias, (size_out,)))
+        has_bias = bias in self._checkpoint
+        linear = Linear(weight, self._checkpoint.take(bias, (size_out,)) if has_bias else None)
+        return self._adapters.wrap(name, linear, (size_out, size_in))
 
     def _norm(self, name: str, size: int) -> Norm:
         weight = self._checkpoint.take(f"{name}.weight", (size,))

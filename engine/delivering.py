@@ -35,7 +35,7 @@ class Delivering:
 
     def begin(self, sending: Sending) -> None:
         """It has its pages: send those that the cache had."""
-        sending.write_matched(self._parts.card.shape.num_layers)
+        sending.begin(self._parts.card.shape.num_layers)
 
     def computed(self, sending: Sending) -> None:
         """A step computed more of it and sent what became complete."""

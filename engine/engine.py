@@ -21,7 +21,7 @@ from bus.messages import (
 from bus.transfers import Arrived, Delivered, Fenced, SendFailed, TransferEvent
 from bus.wire import Wire
 
-from .acceptance import accept_prompt
+from .acceptance import accept_adapter, accept_prompt
 from .config import EngineConfig
 from .constraint import Compiled, Compiler
 from .delivering import Delivering
@@ -131,11 +131,14 @@ class Engine:
     def _begun(self, order: Order, verb: str, now: float) -> list[Outcome]:
         _check_epoch(order, self._parts.config)
         if isinstance(order.command, Query):
-            return [Told(order.flow, order.attempt, verb, self._matched(order.command))]
+            accept_adapter(order.adapter, self._parts.card)
+            event = self._matched(order.command, order.adapter)
+            return [Told(order.flow, order.attempt, verb, event)]
         if isinstance(order.command, Release):
             return self._release(order)
         if self._parts.flows.is_repeat(order):
             return []
+        accept_adapter(order.adapter, self._parts.card)
         self._supersede(order)
         if isinstance(order.command, Commit | Suspend):
             return self._control(order, order.command, verb, now)
@@ -220,10 +223,10 @@ class Engine:
             case SendFailed(reason=reason):
                 return self._delivering.failed(flow, reason)
 
-    def _matched(self, command: Query) -> Matched:
+    def _matched(self, command: Query, adapter: str) -> Matched:
         ids = accept_prompt(command.prompt, self._parts.card)
         pages, now = self._parts.pages, survey(self._parts)
-        matched = len(pages.match(ids)) * pages.page_size
+        matched = len(pages.match(ids, adapter)) * pages.page_size
         return Matched(matched, now.load, now.available_pages)
 
 

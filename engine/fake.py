@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from zlib import crc32
 
 import numpy as np
 from msgspec import Struct
@@ -27,6 +28,7 @@ def fake_card(
     num_layers: int = 2,
     max_context: int = 1024,
     end_tokens: Sequence[int] = (),
+    adapters: Sequence[str] = (),
 ) -> ModelCard:
     """A model of 1,000 tokens. Cards that differ only in ``num_pages`` can exchange pages."""
     shape = PoolShape(
@@ -36,7 +38,7 @@ def fake_card(
         page_bytes=page_size * SLOT_BYTES,
         fingerprint=f"fake-{num_layers}-{page_size}",
     )
-    return ModelCard("fake", 1000, max_context, frozenset(end_tokens), shape)
+    return ModelCard("fake", 1000, max_context, frozenset(end_tokens), shape, tuple(adapters))
 
 
 class Cost(Struct, frozen=True):
@@ -104,7 +106,12 @@ class FakeRunner:
         return [tuple(self._choose(row, choice) for choice in row.choices) for row in rows]
 
     def continuation(
-        self, prompt: Sequence[int], count: int, sampling: Sampling | None = None, index: int = 0
+        self,
+        prompt: Sequence[int],
+        count: int,
+        sampling: Sampling | None = None,
+        index: int = 0,
+        adapter: str = "",
     ) -> list[int]:
         """The ``count`` tokens that must follow, computed without pages: what tests compare with.
 
@@ -114,7 +121,7 @@ class FakeRunner:
         for _ in range(count):
             history = np.array(tokens, np.int32)
             layers = range(self._card.shape.num_layers)
-            sums = np.stack([_sums(layer, 0, history, _NOTHING) for layer in layers])
+            sums = np.stack([_sums(layer, 0, history, _NOTHING, adapter) for layer in layers])
             tokens.append(self._hashed(sums, sampling or Sampling(), len(tokens), index))
         return tokens[len(prompt) :]
 
@@ -122,7 +129,7 @@ class FakeRunner:
         size = self._card.shape.page_size
         where = np.arange(row.position, row.position + len(row.tokens))
         before = self._read(layer, row, range(max(0, row.position - 1), row.position))
-        sums = _sums(layer, row.position, row.tokens, before)
+        sums = _sums(layer, row.position, row.tokens, before, row.adapter)
         self._slots[layer, row.pages[where // size], where % size] = sums
 
     def _read(self, layer: int, row: Row, places: range) -> Sums:
@@ -179,8 +186,9 @@ class FakeDetokenizer:
 _NOTHING = np.zeros(0, np.uint64)
 
 
-def _sums(layer: int, position: int, tokens: Ids, before: Sums) -> Sums:
+def _sums(layer: int, position: int, tokens: Ids, before: Sums, adapter: str) -> Sums:
     """Checksums of ``tokens`` from ``position`` on, given the one of the token before."""
+    layer = layer + crc32(adapter.encode()) % 128
     places = np.arange(position, position + len(tokens), dtype=np.uint64)
     mixed = _mix(places * np.uint64(1 << 32) + tokens.astype(np.uint64) + np.uint64(layer << 56))
     if len(before):

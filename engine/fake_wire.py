@@ -43,6 +43,8 @@ class Opened:
     landed: set[tuple[int, int]] = field(default_factory=set)
     """(layer, granted page) that were."""
     finished: bool = False
+    lent: bool = False
+    """The receiver reads; nothing was written."""
     aborted: bool = False
 
 
@@ -68,6 +70,9 @@ class FakeNetwork:
         self._pools[engine] = memory, shape
         self.events[engine] = deque()
         return FakeWire(self, engine)
+
+    def num_layers(self, engine: str) -> int:
+        return self._pools[engine][1].num_layers
 
     def actions(self) -> list[partial[None]]:
         """All that could happen next on the wires, each a method with its arguments. Call one, then
@@ -205,6 +210,16 @@ class FakeWire:
         if opened and not opened.aborted:
             assert 0 <= first <= first + len(pages) <= len(opened.granted.pages)
             opened.writes.append((layer, first, list(pages)))
+
+    def lend(self, flow: str, attempt: int, pages: Sequence[int]) -> None:
+        opened = self._network.opened.get((self._engine, flow, attempt))
+        if opened and not opened.aborted:
+            assert not opened.writes, "lent after something was written"
+            assert not opened.landed, "lent after something was written"
+            assert len(pages) == len(opened.granted.pages)
+            for layer in range(self._network.num_layers(self._engine)):
+                opened.writes.append((layer, 0, list(pages)))
+            opened.lent = opened.finished = True
 
     def finish(self, flow: str, attempt: int) -> None:
         opened = self._network.opened.get((self._engine, flow, attempt))

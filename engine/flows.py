@@ -25,6 +25,7 @@ class Flow:
 
     def __init__(self, order: Order, verbs: set[str]) -> None:
         self.name, self.attempt, self.priority = order.flow, order.attempt, order.priority
+        self.adapter = order.adapter
         self.verbs = verbs
         self.reception: Reception | None = None
         self.generation: Generation | None = None

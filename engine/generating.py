@@ -18,6 +18,7 @@ from .flows import Flow
 from .generation import Asked, Generation
 from .outcomes import Outcome, Told
 from .parts import Parts
+from .prompt_lookup import PromptLookup
 from .ranges import resolve
 from .reception import Reception
 from .refusal import Refusal
@@ -94,6 +95,7 @@ class Generating:
         """The prompt is computed: the other answers to it begin."""
         for choice in range(1, generation.asked.sampling.n):
             branch = generation.branched(choice, self._detokenizer(), now)
+            branch.lookup = self._lookup()
             flow.branches.append(branch)
             branch.queued(now)
             self._parts.scheduler.add(branch)
@@ -110,9 +112,15 @@ class Generating:
 
     def _leave(self, flow: Flow, generation: Generation) -> None:
         flow.leave(generation)
+        self._count_guesses(generation)
         self._parts.scheduler.remove(generation)
         self._parts.scheduler.unrest(generation.context)
         generation.context.drop()
+
+    def _count_guesses(self, generation: Generation) -> None:
+        if generation.lookup:
+            self._parts.counters.guessed_tokens += generation.lookup.num_guessed
+            self._parts.counters.right_guesses += generation.lookup.num_right
 
     def _accepted(
         self, flow: Flow, command: StartGenerate, reception: Reception | None, now: float
@@ -136,7 +144,13 @@ class Generating:
         context = self._context(flow, ids, num_prompt + ending.max_tokens, reception)
         text = self._text(ids) if command.sampling.echo and not command.offset else ""
         asked = Asked(*flow.key, command.sampling, command.reply, num_prompt, text)
-        return Generation(asked, context, answer, Answers(command.sampling.n), now)
+        generation = Generation(asked, context, answer, Answers(command.sampling.n), now)
+        generation.lookup = self._lookup()
+        return generation
+
+    def _lookup(self) -> PromptLookup | None:
+        most = self._parts.config.draft_tokens
+        return PromptLookup(most) if most else None
 
     def _compile(self, flow: Flow, generation: Generation) -> None:
         grammar = generation.asked.sampling.grammar
@@ -155,7 +169,8 @@ class Generating:
         capacity = max(len(ids), most)
         if reception is None:
             return self._parts.context(flow, ids, capacity)
-        return Context(self._parts.pages, reception.context.rank, ids, capacity)
+        rank = reception.context.rank
+        return Context(self._parts.pages, rank, ids, capacity, flow.adapter)
 
 
 def _check_choices(command: StartGenerate) -> None:

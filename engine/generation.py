@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -15,8 +16,9 @@ from .answers import Answers
 from .constraint import Compiled, Constraint, ConstraintFailed, Mask
 from .context import Context
 from .outcomes import Outcome, Output, Told
+from .prompt_lookup import NO_GUESS, PromptLookup
 from .prompt_scores import PromptScores
-from .runner import Choice, Detokenizer, Sampled
+from .runner import Choice, Detokenizer, Ids, Row, Sampled
 from .sequence import Sequence
 
 
@@ -61,6 +63,9 @@ class Generation(Sequence):
         """When it began to wait for KV or its grammar; None where it need not or need no longer."""
         self.is_compiling = False
         """Its grammar is not ready."""
+        self.lookup: PromptLookup | None = None
+        """Guesses what comes next, where that is wanted."""
+        self._guesses = NO_GUESS
         self._constraint: Constraint | None = None
         self._allowed: Mask | None = None
         self.suspended = False
@@ -69,7 +74,7 @@ class Generation(Sequence):
         self._admitted_s: float | None = None
         self._first_token_s: float | None = None
         self._decode_begin_s = now
-        self._num_decoded = 0
+        self._num_decoded = self._num_steps = 0
 
     @property
     def is_over(self) -> bool:
@@ -90,7 +95,25 @@ class Generation(Sequence):
         scores = self._scores.choices(begin, end)
         if end < self.context.num_tokens or self._answer.reason is not None:
             return scores
-        return (*scores, self._choice())
+        return (*scores, self._choice(self.context.tokens))
+
+    @property
+    def num_guesses(self) -> int:
+        """None with a grammar, which knows of no token before it is chosen."""
+        if self.lookup is None or not self.decoding or self._constraint:
+            return 0
+        self._guesses = self.lookup.guess(self.context.tokens, self._answer.num_left - 1)
+        return len(self._guesses)
+
+    def row(self, num_tokens: int, num_guesses: int = 0) -> Row:
+        row, self._guesses = super().row(num_tokens), self._guesses[:num_guesses]
+        if num_guesses == 0:
+            return row
+        known = np.concatenate([self.context.tokens, self._guesses])
+        ends = range(len(known) - num_guesses + 1, len(known) + 1)
+        later = tuple(self._choice(known[:end]) for end in ends)
+        tokens = np.concatenate([row.tokens, self._guesses])
+        return replace(row, tokens=tokens, choices=row.choices + later)
 
     @property
     def may_branch(self) -> bool:
@@ -145,24 +168,38 @@ class Generation(Sequence):
         self.suspended = True
 
     def accept(self, sampled: tuple[Sampled, ...], now: float) -> list[Outcome]:
-        """What a step found, log-probabilities of the prompt before the next token: what the user
+        """What a step found, log-probabilities of the prompt before the next tokens: what the user
         and the router hear of it."""
-        outcomes: list[Outcome] = []
-        for chosen in self._scores.take(sampled):
-            outcomes += [*self._echo(), *self._chosen(chosen, now)]
+        chosen, outcomes = self._scores.take(sampled), list[Outcome]()
+        if chosen:
+            outcomes += [*self._echo(), *self._said(chosen, now)]
         return outcomes + self.end(now) if self.is_over else outcomes
 
-    def _chosen(self, sampled: Sampled, now: float) -> list[Outcome]:
+    def _said(self, chosen: tuple[Sampled, ...], now: float) -> list[Outcome]:
         offset = self._answer.num_tokens
-        text = self._answer.push(sampled.token)
-        self.context.append(sampled.token)
-        self._follow(sampled.token)
-        outcomes: list[Outcome] = [self._output(self._delta(offset, sampled, text))]
+        accepted, text = self._accepted(chosen)
+        outcomes: list[Outcome] = [self._output(self._delta(offset, accepted, text))]
         if self._first_token_s is None:
             self._first_token_s = now
             outcomes += self._started()
-        self._count_decoded(now)
+        self._count_decoded(len(accepted), now)
         return outcomes
+
+    def _accepted(self, chosen: tuple[Sampled, ...]) -> tuple[list[Sampled], str]:
+        """The first, and each after it as long as the guess before it was right: then it was
+        chosen after the very tokens that the answer has."""
+        accepted, text, guesses = list[Sampled](), "", self._guesses.tolist()
+        for place, sampled in enumerate(chosen):
+            accepted.append(sampled)
+            text += self._answer.push(sampled.token)
+            self.context.append(sampled.token)
+            self._follow(sampled.token)
+            if self._answer.reason or guesses[place : place + 1] != [sampled.token]:
+                break
+            self.advance(1)
+        if self.lookup and guesses:
+            self.lookup.verified(len(guesses), len(accepted) - 1)
+        return accepted, text
 
     def _started(self) -> list[Told]:
         """Once for all answers: they begin after the first."""
@@ -194,13 +231,13 @@ class Generation(Sequence):
             Done(self.asked.flow, self._answer.num_tokens, "error", message=message)
         )
 
-    def _choice(self) -> Choice:
+    def _choice(self, history: Ids) -> Choice:
         return Choice(
             self.asked.sampling,
-            self.context.tokens,
+            history,
             self.asked.num_prompt,
             index=self.asked.choice,
-            banned=self._answer.banned,
+            banned=self._answer.banned(len(history) - self.context.num_tokens),
             allowed=self._allowed,
         )
 
@@ -222,11 +259,12 @@ class Generation(Sequence):
         )
         return [self._output(echo)]
 
-    def _count_decoded(self, now: float) -> None:
+    def _count_decoded(self, count: int, now: float) -> None:
         if not self.decoding:
-            self.decoding, self._decode_begin_s, self._num_decoded = True, now, 0
+            self.decoding, self._decode_begin_s = True, now
         else:
-            self._num_decoded += 1
+            self._num_decoded += count
+            self._num_steps += 1
 
     def _end_decode(self, now: float) -> None:
         if self._num_decoded:
@@ -235,19 +273,19 @@ class Generation(Sequence):
                 self._decode_begin_s,
                 now,
                 tokens=self._num_decoded,
-                steps=self._num_decoded,
+                steps=self._num_steps,
             )
-        self._num_decoded = 0
+        self._num_decoded = self._num_steps = 0
 
-    def _delta(self, offset: int, sampled: Sampled, text: str) -> Delta:
+    def _delta(self, offset: int, accepted: list[Sampled], text: str) -> Delta:
         asked = self.asked.sampling.logprobs is not None
-        logprob = TokenLogprob(sampled.token, sampled.logprob, sampled.top)
+        logprobs = (TokenLogprob(one.token, one.logprob, one.top) for one in accepted)
         return Delta(
             flow=self.asked.flow,
             offset=offset,
-            tokens=(sampled.token,),
+            tokens=tuple(one.token for one in accepted),
             text=text,
-            logprobs=(logprob,) if asked else (),
+            logprobs=tuple(logprobs) if asked else (),
             choice=self.asked.choice,
         )
 

@@ -13,8 +13,10 @@ import hashlib
 import importlib.util
 import os
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 
 import msgspec
 from msgspec import Struct
@@ -39,6 +41,7 @@ DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _QUANTISATION = re.compile(r"[.-](I?Q\d\w*|[BT]?F(16|32)|[MN][XV]FP4|TQ\d\w*)$", re.IGNORECASE)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 MAX_NAME = 64
+NO_ADAPTERS: Mapping[str, Path] = MappingProxyType({})
 
 
 class ModelFiles:
@@ -54,12 +57,27 @@ class ModelFiles:
     fingerprint: str
     """Equal for equal models, on whatever machine and under whatever name they lie."""
 
-    def __init__(self, name: str, folder: Path, origin: tuple[Path, ...] = ()) -> None:
-        """``origin`` is what the folder was made of, if it was made."""
+    adapters: Mapping[str, Path]
+    """PEFT folders by the names that requests call them; not opened here."""
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        origin: tuple[Path, ...] = (),
+        adapters: Mapping[str, Path] = NO_ADAPTERS,
+    ) -> None:
+        """``origin`` is what the folder was made of, if it was made.
+
+        Raises:
+            BrokenModel, UnsupportedModel: as in `open_model`.
+        """
         self.name, self.folder = name, folder
         self.config = read_config(folder / "config.json")
         self.weights = _weight_files(folder)
-        self.fingerprint = _digest(*map(sampled_digest, origin or self._identity()))
+        self.adapters = dict(adapters)
+        digests = [sampled_digest(path) for path in origin or self._identity()]
+        self.fingerprint = _digest(*digests, *_adapter_digests(self.adapters))
         self._tokenizer: Tokenizer | None = None
         self._lock = Lock()
 
@@ -97,11 +115,17 @@ class ModelFiles:
         return (self.folder / "config.json", *self.weights)
 
 
-def open_model(path: str | None = None, *, cache_dir: Path | None = None) -> ModelFiles:
+def open_model(
+    path: str | None = None,
+    *,
+    cache_dir: Path | None = None,
+    adapters: Mapping[str, Path] = NO_ADAPTERS,
+) -> ModelFiles:
     """Open a GGUF file, a Hugging Face folder or, for None, the default model.
 
     A GGUF file is converted on first use, which takes seconds and four bytes of disk per weight;
-    the result is kept in ``cache_dir`` (the user's cache folder where None).
+    the result is kept in ``cache_dir`` (the user's cache folder where None). ``adapters`` are PEFT
+    folders by the names that requests will call them.
 
     Raises:
         ModelNotFound: nothing is there; the message says how to get it.
@@ -110,13 +134,14 @@ def open_model(path: str | None = None, *, cache_dir: Path | None = None) -> Mod
     """
     place = default_model() if path is None else Path(path).expanduser().resolve()
     if place.is_dir():
-        return ModelFiles(subject_name(_folder_name(place)), place)
+        return ModelFiles(subject_name(_folder_name(place)), place, adapters=adapters)
     if not place.is_file():
         raise ModelNotFound(str(place), "give --model a .gguf file or a Hugging Face folder")
     if place.suffix.lower() != ".gguf":
         raise ModelNotFound(str(place), "is neither a folder nor a .gguf file")
     folder = converted(place, cache_dir or default_cache_dir(), convert)
-    return ModelFiles(subject_name(_QUANTISATION.sub("", place.stem)), folder, origin=(place,))
+    name = subject_name(_QUANTISATION.sub("", place.stem))
+    return ModelFiles(name, folder, (place,), adapters)
 
 
 def default_cache_dir() -> Path:
@@ -145,6 +170,16 @@ def default_model(package: str = DEFAULT_PACKAGE) -> Path:
         "run `make setup` to install the default model, or give --model a .gguf file or a"
         " Hugging Face folder",
     )
+
+
+def _adapter_digests(adapters: Mapping[str, Path]) -> Iterator[object]:
+    """KV that was computed with another adapter of the same name is other KV."""
+    for name, folder in sorted(adapters.items()):
+        for file in ("adapter_config.json", "adapter_model.safetensors"):
+            if not (folder / file).is_file():
+                advice = f"adapter {name!r} is a folder that PEFT has saved: {file} is missing"
+                raise ModelNotFound(str(folder), advice)
+            yield name, sampled_digest(folder / file)
 
 
 def _folder_name(folder: Path) -> str:

@@ -109,17 +109,17 @@ class Pages:
         else:
             self._free.give(page)
 
-    def match(self, tokens: Ids) -> list[Node]:
+    def match(self, tokens: Ids, adapter: str = "") -> list[Node]:
         """Cached full pages at the start of ``tokens``. Changes nothing, takes no reference."""
-        return self._cache.match(tokens)
+        return self._cache.match(tokens, adapter)
 
-    def publish(self, parent: Node | None, tokens: Ids, page: int) -> Node:
+    def publish(self, parent: Node | None, tokens: Ids, page: int, adapter: str = "") -> Node:
         """Let others find ``page`` as what follows ``parent``; the caller has a reference to both.
 
         Where the same tokens are cached already, that node is returned instead, with a reference
         for the caller, who keeps his own page to himself.
         """
-        node = self._cache.insert(parent, tokens, page)
+        node = self._cache.insert(parent, tokens, page, adapter)
         if node.page != page:
             self.hold(node.page)
         return node

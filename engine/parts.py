@@ -38,7 +38,7 @@ class Parts:
     def context(self, flow: Flow, tokens: Ids, capacity: int) -> Context:
         """A context that comes after all others of its priority and holds no page yet."""
         rank = Rank.of(flow.priority, next(self._serials))
-        return Context(self.pages, rank, tokens, capacity)
+        return Context(self.pages, rank, tokens, capacity, flow.adapter)
 
     def told(
         self, flow: Flow, verb: str, event: EngineEvent, phases: tuple[Phase, ...] = ()

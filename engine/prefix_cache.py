@@ -54,28 +54,31 @@ class PrefixCache:
     def nodes(self) -> Iterator[Node]:
         return iter(self._by_page.values())
 
-    def match(self, tokens: Ids) -> list[Node]:
-        """The longest cached path of full pages at the start of ``tokens``, root side first.
+    def match(self, tokens: Ids, adapter: str = "") -> list[Node]:
+        """The longest cached path of full pages at the start of ``tokens``, root side first, of
+        those that were computed with ``adapter``.
 
         Changes nothing. Time is linear in the tokens matched.
         """
         packed, size = tokens.tobytes(), self._page_size * ID_BYTES
         node, path = self._root, []
         for begin in range(0, len(packed) - size + 1, size):
-            child = node.children.get(packed[begin : begin + size])
+            key = packed[begin : begin + size]
+            child = node.children.get(key if begin else _first_key(key, adapter))
             if child is None:
                 break
             path.append(child)
             node = child
         return path
 
-    def insert(self, parent: Node | None, tokens: Ids, page: int) -> Node:
+    def insert(self, parent: Node | None, tokens: Ids, page: int, adapter: str = "") -> Node:
         """The node for the full page ``tokens`` under ``parent`` (None: at the start).
 
         It may hold another page than ``page``: the first to come is the one that is cached.
         """
         assert len(tokens) == self._page_size
         above, key = parent or self._root, tokens.tobytes()
+        key = key if parent else _first_key(key, adapter)
         found = above.children.get(key)
         if found is not None:
             return found
@@ -94,3 +97,8 @@ class PrefixCache:
     def parent_page(self, node: Node) -> int | None:
         """The page before this one; None at the start of a prompt."""
         return None if node.parent is self._root or node.parent is None else node.parent.page
+
+
+def _first_key(packed: bytes, adapter: str) -> bytes:
+    """Adapters part at the root: what comes after has come after the same adapter."""
+    return packed + adapter.encode()

@@ -103,7 +103,8 @@ class Receiving:
         assert reception.committing_since is not None
         context: Context = reception.context
         context.publish(context.num_tokens)
-        kept = len(self._parts.pages.match(context.tokens)) * self._parts.pages.page_size
+        pages = self._parts.pages
+        kept = len(pages.match(context.tokens, context.adapter)) * pages.page_size
         phases = _waited(reception.committing_since, now)
         self._forget(flow, reception)
         return self._parts.told(flow, "Commit", Committed(kept), phases.take())

@@ -59,6 +59,8 @@ class Row(Struct, frozen=True):
     choices: tuple[Choice, ...] = ()
     """One for each of the row's last tokens, in order; none where nothing is to be known of what
     follows them."""
+    adapter: str = ""
+    """Which of `ModelCard.adapters` is added to the weights; empty for none."""
 
 
 class Sampled(Struct, frozen=True):
@@ -75,6 +77,8 @@ class ModelCard(Struct, frozen=True):
     max_context: int
     end_tokens: frozenset[int]
     shape: PoolShape
+    adapters: tuple[str, ...] = ()
+    """What rows may ask to be added to the weights."""
 
 
 OnLayer: TypeAlias = Callable[[int], Any]

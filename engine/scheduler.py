@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from .config import EngineConfig
 from .context import Context
@@ -26,6 +27,8 @@ class Work(Struct, frozen=True):
     sequence: Sequence
     num_tokens: int
     is_new: bool
+    num_guesses: int = 0
+    """Tokens after those that may turn out to be its next ones."""
 
 
 class _Blocked(Struct, frozen=True):
@@ -126,7 +129,7 @@ class Scheduler:
             if piece:
                 work.append(piece)
         self._stalled = not work
-        return work
+        return [self._with_guesses(p) for p in work] if self._config.draft_tokens else work
 
     def learn(self, work: list[Work], took_s: float) -> None:
         """How long a planned batch took: the next ones are cut accordingly."""
@@ -166,6 +169,18 @@ class Scheduler:
                 return False
         context.grow(end)
         return True
+
+    def _with_guesses(self, piece: Work) -> Work:
+        """What room is left in the batch goes to guesses: no prompt and no page is put back for
+        them."""
+        count = min(piece.sequence.num_guesses, self._budget)
+        context = piece.sequence.context
+        end = context.num_computed + piece.num_tokens + count
+        if count <= 0 or context.missing(end) > self._pages.num_free:
+            return piece
+        context.grow(end)
+        self._budget -= count
+        return replace(piece, num_guesses=count)
 
     # --- those that wait ------------------------------------------------------------------------
 

@@ -51,6 +51,7 @@ class Sending(Sequence):
         self._route, self._wire = route, wire
         self._num_written = route.first_page
         """Pages of the sequence, from its start, that need no writing any more."""
+        self._is_lent = False
         self.matched = 0
         self.aborted = False
         """Nobody waits for it; its pages are free once the transport reads them no more."""
@@ -65,9 +66,21 @@ class Sending(Sequence):
     def choices(self, begin: int, end: int) -> tuple[Choice, ...]:
         return ()
 
-    def write_matched(self, num_layers: int) -> None:
-        """Send what the cache had, in all layers."""
+    def begin(self, num_layers: int) -> None:
+        """It has its pages. What the cache had is sent in all layers; where that is everything,
+        the receiver reads it."""
         self.matched = self.context.num_computed
+        if self.context.num_pending == 0:
+            self._lend()
+        else:
+            self._write_matched(num_layers)
+
+    def _lend(self) -> None:
+        self._is_lent, self._num_written = True, self._route.complete_pages(self.matched)
+        pages: list[int] = self.context.table[self._route.first_page : self._num_written].tolist()
+        self._wire.lend(*self.key, pages)
+
+    def _write_matched(self, num_layers: int) -> None:
         for layer in range(num_layers):
             self.write(layer, self.matched)
         self.written(self.matched)
@@ -86,7 +99,8 @@ class Sending(Sequence):
         self._num_written = max(self._num_written, end)
 
     def finish(self) -> None:
-        self._wire.finish(*self.key)
+        if not self._is_lent:
+            self._wire.finish(*self.key)
 
     def abort(self) -> None:
         self.aborted = True

@@ -51,7 +51,14 @@ class Sequence:
         self.decoding = False
         self.queued_s = now
 
-    def row(self, num_tokens: int) -> Row:
+    @property
+    def num_guesses(self) -> int:
+        """How many tokens may be computed after its last one on the chance that they are next."""
+        return 0
+
+    def row(self, num_tokens: int, num_guesses: int = 0) -> Row:
+        """Its next ``num_tokens``, and so many guesses after its last token."""
+        assert num_guesses == 0
         begin = self.context.num_computed
         end = begin + num_tokens
         return Row(
@@ -59,6 +66,7 @@ class Sequence:
             position=begin,
             pages=self.context.table,
             choices=self.choices(begin, end),
+            adapter=self.context.adapter,
         )
 
     def advance(self, num_tokens: int) -> None:

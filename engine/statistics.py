@@ -36,6 +36,9 @@ class EngineStatistics(Struct, frozen=True):
     """Computed for prompts, and again after a preemption."""
     decode_tokens: int
     """Computed one by one: answers."""
+    guessed_tokens: int
+    """Of answers that are over."""
+    right_guesses: int
     matchable_tokens: int
     """Prompt tokens looked for in the prefix cache."""
     matched_tokens: int
@@ -74,6 +77,8 @@ class Counters:
         self.step_s = 0.0
         self.prefill_tokens = 0
         self.decode_tokens = 0
+        self.guessed_tokens = 0
+        self.right_guesses = 0
         self.matchable_tokens = 0
         self.matched_tokens = 0
         self.received_tokens = 0

@@ -72,7 +72,7 @@ class Stepping:
             for sending, num_tokens in sendings:
                 sending.write(layer, sending.context.num_computed + num_tokens)
 
-        rows = [p.sequence.row(p.num_tokens) for p in work if p.num_tokens]
+        rows = [p.sequence.row(p.num_tokens, p.num_guesses) for p in work if p.num_tokens]
         results = iter(self._run(rows, send if sendings else None))
         return [next(results) if piece.num_tokens else () for piece in work]
 

@@ -31,6 +31,8 @@ def survey(parts: Parts) -> EngineStatistics:
         step_s=counters.step_s,
         prefill_tokens=counters.prefill_tokens,
         decode_tokens=counters.decode_tokens,
+        guessed_tokens=counters.guessed_tokens,
+        right_guesses=counters.right_guesses,
         matchable_tokens=counters.matchable_tokens,
         matched_tokens=counters.matched_tokens,
         received_tokens=counters.received_tokens,

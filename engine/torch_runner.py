@@ -12,7 +12,8 @@ from bus.transfers import PoolShape
 
 from .attention import PagedAttention
 from .checkpoint import Checkpoint
-from .decoder import load_decoder
+from .decoder import Linear, load_decoder
+from .lora import Adapters
 from .model_files import ModelFiles
 from .ragged import lay_out
 from .rope import inverse_frequencies, rotation
@@ -60,7 +61,8 @@ class TorchRunner:
         self.page_memory = TorchPageMemory(self.pool)
         self._caches = list(self.pool.flatten(1, 3).flatten(2))
         checkpoint = Checkpoint(files.weights, DTYPES[dtype], self._device)
-        self._decoder = load_decoder(files.config, checkpoint)
+        self._adapters = Adapters(files.adapters, self.pool[:0], Linear)
+        self._decoder = load_decoder(files.config, checkpoint, self._adapters)
         self._frequencies = inverse_frequencies(files.config).to(self._device)
         self._card = _card(files, shape)
 
@@ -85,6 +87,7 @@ class TorchRunner:
 
     def _forward(self, rows: list[Row], on_layer: OnLayer | None) -> Tensor:
         batch = lay_out(rows, self._page_size)
+        self._adapters.route(rows)
         positions = torch.from_numpy(batch.positions).to(self._device)
         hidden = self._decoder.hidden(
             torch.from_numpy(batch.tokens).to(self._device),
@@ -135,4 +138,5 @@ def _card(files: ModelFiles, shape: PoolShape) -> ModelCard:
         max_context=files.config.max_context,
         end_tokens=files.tokenizer().end_tokens,
         shape=shape,
+        adapters=tuple(sorted(files.adapters)),
     )

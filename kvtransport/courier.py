@@ -23,10 +23,10 @@ from bus.transfers import Arrived, Delivered, Fenced, PoolShape, SendFailed, Tra
 from bus.wire import GrantRefused
 
 from . import grants
-from .effects import Connect, Drop, Effect, Flush, Name, Put, Send, Tell
+from .effects import Connect, Drop, Effect, Flush, Get, Name, Put, Send, Tell
 from .grants import Grant
 from .layout import as_pages, check_pages, compress
-from .ledger import Ledger
+from .ledger import Home, Ledger
 from .outbox import Outbox
 from .protocol import decode, encode
 from .receiving import Offer
@@ -89,9 +89,8 @@ class Courier:
         self._clock, self._on_event = clock, on_event
         self.buffer = transport.allocate(config.shape.num_bytes)
         """The pool, writable: ``shape.num_bytes`` bytes, zeroed."""
-        self._ledger = Ledger(
-            config.engine, config.epoch, config.lease_s, transport.address, config.shape
-        )
+        home = Home(transport.address, transport.memory)
+        self._ledger = Ledger(config.engine, config.epoch, config.lease_s, home, config.shape)
         self._outbox = Outbox(transport, self._issued, clock)
         self._serials = itertools.count(1)
         self._lock = threading.Lock()
@@ -137,7 +136,9 @@ class Courier:
             expires_at=self._clock() + self._config.lease_s,
         )
         num_bytes = len(granted) * shape.num_layers * shape.page_bytes
-        offer = Offer((flow, attempt), grant.serial, begin, end, num_bytes, grant.expires_at)
+        offer = Offer(
+            (flow, attempt), grant.serial, begin, end, granted, num_bytes, grant.expires_at
+        )
         self._hand_over("granted", (flow, attempt), lambda: self._ledger.grant(offer))
         return grants.seal(grant, self._config.key)
 
@@ -162,6 +163,11 @@ class Courier:
     def finish(self, flow: str, attempt: int) -> None:
         """As `Wire.finish`. `SendFailed` where a granted page was not written in every layer."""
         self._call(lambda: self._ledger.finish((flow, attempt), self._clock()))
+
+    def lend(self, flow: str, attempt: int, pages: Sequence[int]) -> None:
+        """As `Wire.lend`. `SendFailed` where they are not as many as were granted."""
+        lent = as_pages(pages)
+        self._call(lambda: self._ledger.lend((flow, attempt), lent, self._clock()))
 
     def abort(self, flow: str, attempt: int) -> None:
         self._call(lambda: self._ledger.abort((flow, attempt), "aborted", self._clock()))
@@ -264,6 +270,8 @@ class Courier:
                 self._transport.send(peer, encode(message))
             case Put(transfer, peer, memory, runs):
                 self._outbox.put(transfer, peer, memory, runs)
+            case Get(transfer, peer, memory, runs):
+                self._outbox.get(transfer, peer, memory, runs)
             case Drop(transfer):
                 self._outbox.drop(transfer)
             case Flush(transfer, peer, memory):

@@ -16,6 +16,12 @@ Name: TypeAlias = tuple[str, int]
 """(flow, attempt)."""
 
 
+def reading_number(grant_serial: int) -> int:
+    """What the effects of reading for a grant are numbered: transfers that we send count up from 1,
+    those that we read down from -1."""
+    return -grant_serial
+
+
 class Connect(Struct, frozen=True):
     """Have a connection to this address. Where there is no way, the ledger hears `lost`."""
 
@@ -36,15 +42,24 @@ class Put(Struct, frozen=True):
     runs: Runs
 
 
+class Get(Struct, frozen=True):
+    """Read these bytes, in pieces if they are many, after the transfer's earlier ones."""
+
+    transfer: int
+    peer: PeerId
+    memory: bytes
+    runs: Runs
+
+
 class Drop(Struct, frozen=True):
-    """Forget the puts and flushes of a transfer that have not begun."""
+    """Forget the puts, gets and flushes of a transfer that have not begun."""
 
     transfer: int
 
 
 class Flush(Struct, frozen=True):
-    """Once all puts of the transfer have landed, the ledger hears `flushed`; never, where the peer
-    is lost before."""
+    """Once all puts and gets of the transfer have landed, the ledger hears `flushed`; never, where
+    the peer is lost before."""
 
     transfer: int
     peer: PeerId
@@ -57,4 +72,4 @@ class Tell(Struct, frozen=True):
     event: TransferEvent
 
 
-Effect: TypeAlias = Connect | Send | Put | Drop | Flush | Tell
+Effect: TypeAlias = Connect | Send | Put | Get | Drop | Flush | Tell

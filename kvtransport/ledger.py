@@ -5,29 +5,49 @@ Every call returns the effects that it has; time comes as an argument. The rules
 
 * every grant ends in exactly one of `Arrived` and `Fenced`, every opened transfer in exactly one of
   `Delivered` and `SendFailed`, whoever dies, if the transport tells who is lost;
-* after `Arrived` or `Fenced` nobody writes the granted pages.
+* after `Arrived` or `Fenced` nobody writes the granted pages; after `Delivered` or `SendFailed`
+  nobody reads the sender's, unless the connection broke: then no reader tells `Arrived`.
 """
 
 from __future__ import annotations
+
+from msgspec import Struct
 
 from bus.transfers import PoolShape
 
 from .effects import Effect, Name
 from .grants import Grant
-from .protocol import AnyProtocolMessage, Ceased, Complete, Open, Renew
+from .layout import Offsets
+from .protocol import (
+    Agreed,
+    AnyProtocolMessage,
+    Ceased,
+    Complete,
+    Lend,
+    Open,
+    Recall,
+    Renew,
+)
 from .receiving import Offer, Receiver
 from .sending import Sender, Write
 from .transport import PeerId
+
+
+class Home(Struct, frozen=True):
+    """Where our transport can be reached, and what lets peers read our pool."""
+
+    address: bytes
+    memory: bytes
 
 
 class Ledger:
     """Names, (flow, attempt), are unique among what has not ended: the caller sees to it."""
 
     def __init__(
-        self, engine: str, epoch: int, lease_s: float, address: bytes, shape: PoolShape
+        self, engine: str, epoch: int, lease_s: float, home: Home, shape: PoolShape
     ) -> None:
-        self._receiver = Receiver(engine, epoch, lease_s)
-        self._sender = Sender(address, shape)
+        self._receiver = Receiver(engine, epoch, lease_s, shape)
+        self._sender = Sender(home.address, home.memory, shape)
 
     @property
     def num_receiving(self) -> int:
@@ -57,6 +77,9 @@ class Ledger:
     def finish(self, name: Name, now: float) -> list[Effect]:
         return self._sender.finish(name, now)
 
+    def lend(self, name: Name, pages: Offsets, now: float) -> list[Effect]:
+        return self._sender.lend(name, pages, now)
+
     def abort(self, name: Name, reason: str, now: float) -> list[Effect]:
         return self._sender.abort(name, reason, now)
 
@@ -69,15 +92,19 @@ class Ledger:
         return self._receiver.abandon(reason) + self._sender.abandon(reason)
 
     def received(self, peer: PeerId, message: AnyProtocolMessage, now: float) -> list[Effect]:
-        if isinstance(message, Open | Renew | Complete | Ceased):
+        if isinstance(message, Open | Renew | Complete | Ceased | Lend | Recall | Agreed):
             return self._receiver.received(peer, message, now)
         return self._sender.received(peer, message, now)
 
-    def progressed(self, transfer: int, now: float, write_s: float = 0.0) -> list[Effect]:
-        return self._sender.progressed(transfer, now, write_s)
+    def progressed(self, number: int, now: float, seconds: float = 0.0) -> list[Effect]:
+        """Of what an effect numbered so, which took that long."""
+        side = self._sender if number > 0 else self._receiver
+        return side.progressed(number, now, seconds)
 
-    def flushed(self, transfer: int, lane: str, now: float) -> list[Effect]:
-        return self._sender.flushed(transfer, lane, now)
+    def flushed(self, number: int, lane: str, now: float) -> list[Effect]:
+        if number > 0:
+            return self._sender.flushed(number, lane, now)
+        return self._receiver.flushed(number, lane)
 
     def lost(self, peer: PeerId) -> list[Effect]:
         return self._receiver.lost(peer) + self._sender.lost(peer)

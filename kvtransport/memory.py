@@ -37,19 +37,43 @@ class MemoryNetwork:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._alive: dict[PeerId, MemoryTransport] = {}
+        self._severed: set[tuple[PeerId, PeerId]] = set()
+        """(who, from whom) has been cut off and was not told yet."""
         self._lock = threading.Lock()
 
     def transport(self) -> MemoryTransport:
         """A new transport, reachable at once."""
         identity = next(self._numbers).to_bytes(PEER_ID_BYTES, "big")
         transport = MemoryTransport(self, identity)
-        with self._lock:
-            self._alive[identity] = transport
+        self.add(transport)
         return transport
+
+    def add(self, transport: MemoryTransport) -> None:
+        with self._lock:
+            self._alive[transport.address] = transport
 
     def find(self, peer: PeerId) -> MemoryTransport | None:
         with self._lock:
             return self._alive.get(peer)
+
+    def sever(self, one: PeerId, other: PeerId) -> None:
+        """Break the connection between two that live on: both hear of it, and may connect again."""
+        with self._lock:
+            ends = self._alive.get(one), self._alive.get(other)
+            if ends[0] is None or ends[1] is None:
+                return
+            self._severed |= {(one, other), (other, one)}
+        ends[0].peer_died(other)
+        ends[1].peer_died(one)
+
+    def reach(self, who: PeerId, peer: PeerId) -> MemoryTransport | None:
+        """The peer, where it lives and nothing has cut ``who`` off since it was told last."""
+        with self._lock:
+            return None if (who, peer) in self._severed else self._alive.get(peer)
+
+    def told(self, who: PeerId, peer: PeerId) -> None:
+        with self._lock:
+            self._severed.discard((who, peer))
 
     def remove(self, peer: PeerId) -> None:
         """It is dead: all others hear of it."""
@@ -172,7 +196,7 @@ class MemoryTransport:
             raise ValueError(f"runs reach to bytes {ours} here and {theirs} there")
 
     def _reach(self, peer: PeerId) -> MemoryTransport | None:
-        return self._network.find(peer) if peer in self._peers else None
+        return self._network.reach(self.address, peer) if peer in self._peers else None
 
     def _receive(self, sender: PeerId, data: bytes) -> None:
         self._counts["received"] += 1
@@ -184,17 +208,23 @@ class MemoryTransport:
             self._lose(peer)
 
     def _lose(self, peer: PeerId) -> None:
+        self._network.told(self.address, peer)
         if peer in self._peers:
             self._peers.discard(peer)
             self._counts["lost"] += 1
             self._handler.lost(peer)
+
+    def round(self, at_most: int | None = None) -> float | None:
+        """What the thread does whenever something happened; a test may do it in its place, with at
+        most so many of the commands that wait."""
+        self._commands.run(at_most)
+        timeout_s = self._commands.ask(self._handler.turn)
+        return 0.0 if self._commands else timeout_s
 
     def _run(self) -> None:
         timeout_s: float | None = None
         while not self._stopping:
             self._wakened.wait(timeout_s)
             self._wakened.clear()
-            self._commands.run()
-            timeout_s = self._commands.ask(self._handler.turn)
-            timeout_s = 0.0 if self._commands else timeout_s
+            timeout_s = self.round()
         self._commands.close()

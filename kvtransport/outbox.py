@@ -1,4 +1,4 @@
-"""Puts that wait for their turn, so that a large transfer delays neither messages nor others.
+"""Puts and gets that wait for their turn: a large transfer delays neither messages nor others.
 
 One turn issues one slice for each peer. A window's worth of bytes is flushed before more go out: a
 slow lane then holds little of ours, an abort takes effect soon, and progress can be seen.
@@ -28,14 +28,21 @@ class Carrier(Protocol):
 
     def put(self, peer: PeerId, memory: bytes, runs: Runs) -> None: ...
 
+    def get(self, peer: PeerId, memory: bytes, runs: Runs) -> None: ...
+
     def flush(self, peer: PeerId, done: Callable[[], None]) -> None: ...
 
 
+_Copy = Callable[[PeerId, bytes, Runs], None]
+
+
 @dataclass(slots=True, eq=False)
-class _Puts:
+class _Copies:
     transfer: int
     memory: bytes
     runs: Runs
+    begin: _Copy
+    """Puts, or gets."""
     ends: Offsets
     """Bytes up to and including each run."""
     position: int = 0
@@ -49,9 +56,9 @@ class _Flush:
 
 @dataclass(slots=True, eq=False)
 class _Queue:
-    jobs: deque[_Puts | _Flush] = field(default_factory=deque)
+    jobs: deque[_Copies | _Flush] = field(default_factory=deque)
     in_flight_bytes: int = 0
-    window_flush: _Puts | None = None
+    window_flush: _Copies | None = None
     """Whose bytes have to land before more is issued."""
 
 
@@ -70,13 +77,19 @@ class Outbox:
         self._queues: dict[PeerId, _Queue] = {}
 
     def put(self, transfer: int, peer: PeerId, memory: bytes, runs: Runs) -> None:
+        self._add(transfer, peer, memory, runs, self._carrier.put)
+
+    def get(self, transfer: int, peer: PeerId, memory: bytes, runs: Runs) -> None:
+        self._add(transfer, peer, memory, runs, self._carrier.get)
+
+    def _add(self, transfer: int, peer: PeerId, memory: bytes, runs: Runs, begin: _Copy) -> None:
         pieces = runs.split(SLICE_BYTES)
         if len(pieces):
             ends = np.cumsum(pieces.num_bytes)
-            self._queue(peer).jobs.append(_Puts(transfer, memory, pieces, ends))
+            self._queue(peer).jobs.append(_Copies(transfer, memory, pieces, begin, ends))
 
     def flush(self, transfer: int, peer: PeerId, done: Callable[[], None]) -> None:
-        """Call ``done`` once what was put to ``peer`` before has landed."""
+        """Call ``done`` once what was put to ``peer`` or got from it before has landed."""
         self._queue(peer).jobs.append(_Flush(transfer, done))
 
     def drop(self, transfer: int) -> None:
@@ -120,7 +133,7 @@ class Outbox:
 
         self._carrier.flush(peer, landed)
 
-    def _issue(self, peer: PeerId, queue: _Queue, job: _Puts, budget: int) -> int:
+    def _issue(self, peer: PeerId, queue: _Queue, job: _Copies, budget: int) -> int:
         done = int(job.ends[job.position - 1]) if job.position else 0
         fitting = int(np.searchsorted(job.ends, done + budget, side="right"))
         end = min(max(fitting, job.position + 1), job.position + SLICE_RUNS)
@@ -129,7 +142,7 @@ class Outbox:
         if end == len(job.runs):
             queue.jobs.popleft()
         began = self._clock()
-        self._carrier.put(peer, job.memory, part)
+        job.begin(peer, job.memory, part)
         self._on_issued(job.transfer, self._clock() - began)
         num_bytes = part.total_bytes()
         queue.in_flight_bytes += num_bytes

@@ -10,8 +10,18 @@ receiver --- the grant, through the router ---> sender
 ```
 
 Either side may stop: the receiver with Revoke, which the sender answers with Ceased; the sender
-with Ceased alone. Every message names the grant by the receiver's serial number and the transfer
-by the sender's.
+with Ceased alone. Where the pages exist already, the sender lends them instead of writing:
+
+```
+   <--- Lend ---
+   ===> reads ===>   --- Reading, while they make progress --->
+   --- Taken --->
+   <--- Agreed ---
+```
+
+The sender may ask for them back with Recall; the receiver stops, for that or another reason, with
+Refuse. Every message names the grant by the receiver's serial number and the transfer by the
+sender's.
 """
 
 from __future__ import annotations
@@ -22,6 +32,7 @@ import msgspec
 from msgspec import Struct
 
 from bus.messages import Reason
+from bus.transfers import PoolShape
 
 
 class ProtocolMessage(Struct, frozen=True, tag=True, array_like=True):
@@ -78,7 +89,42 @@ class Ceased(ProtocolMessage, frozen=True):
     reason: str
 
 
-AnyProtocolMessage: TypeAlias = Open | Opened | Refuse | Renew | Complete | Done | Revoke | Ceased
+class Lend(ProtocolMessage, frozen=True):
+    """Sender: read them yourself. Answered by `Taken` or `Refuse`; they are not written before."""
+
+    pages: tuple[tuple[int, int], ...]
+    """(first page, number of pages) runs in the sender's pool, for the granted pages in order."""
+    shape: PoolShape
+    """Of the sender's pool."""
+    memory: bytes
+    """What the sender's transport gives peers so that they may read its pool."""
+
+
+class Reading(ProtocolMessage, frozen=True):
+    """Receiver: I am still at it; the lease counts from now."""
+
+
+class Recall(ProtocolMessage, frozen=True):
+    """Sender: stop reading, and tell me when you have."""
+
+    reason: str
+
+
+class Taken(ProtocolMessage, frozen=True):
+    """Receiver: I have read everything. Answered by `Agreed`, or by `Ceased` if it was too late."""
+
+    num_runs: int
+    lane: str
+    read_s: float
+
+
+class Agreed(ProtocolMessage, frozen=True):
+    """Sender: the pages were still lent, so that what you have read is right."""
+
+
+FromSender: TypeAlias = Open | Renew | Complete | Ceased | Lend | Recall | Agreed
+FromReceiver: TypeAlias = Opened | Refuse | Done | Revoke | Reading | Taken
+AnyProtocolMessage: TypeAlias = FromSender | FromReceiver
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[AnyProtocolMessage] = msgspec.msgpack.Decoder(AnyProtocolMessage)
 

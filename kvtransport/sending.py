@@ -10,8 +10,17 @@ opening ---------> writing ---------> finishing ---------> completing --------->
 SendFailed <--------------------+----------------------- SendFailed
 ```
 
-While a flush is under way our pages may still be read: no ending is told before it is over or the
-connection is gone.
+Pages that exist already may be lent: then the receiver reads them.
+
+```
+          lend, Opened            Taken: Agreed
+opening, writing ------> lending --------------> Delivered
+                            | aborted, no word: Recall     Refuse
+                            +-----------------> recalling -------> SendFailed
+```
+
+While a flush is under way, and until a reader has answered, our pages may still be read: no ending
+is told before that is over or the connection is gone.
 """
 
 from __future__ import annotations
@@ -29,8 +38,23 @@ from bus.transfers import Delivered, PoolShape, SendFailed
 
 from .effects import Connect, Drop, Effect, Flush, Name, Put, Send, Tell
 from .grants import Grant
-from .layout import Offsets, Runs, check_pages, coalesce, expand
-from .protocol import Ceased, Complete, Done, Open, Opened, Refuse, Renew, Revoke
+from .layout import Offsets, Runs, check_pages, coalesce, compress, expand
+from .protocol import (
+    Agreed,
+    Ceased,
+    Complete,
+    Done,
+    FromReceiver,
+    Lend,
+    Open,
+    Opened,
+    Reading,
+    Recall,
+    Refuse,
+    Renew,
+    Revoke,
+    Taken,
+)
 from .transport import PeerId, peer_id
 
 
@@ -40,9 +64,14 @@ class _State(enum.Enum):
     FINISHING = enum.auto()
     COMPLETING = enum.auto()
     STOPPING = enum.auto()
+    LENDING = enum.auto()
+    RECALLING = enum.auto()
 
 
 _FLUSHING = (_State.FINISHING, _State.STOPPING)
+_STARTING = (_State.OPENING, _State.WRITING)
+_UNBOUNDED = (*_FLUSHING, _State.RECALLING)
+_REFUSABLE = (_State.OPENING, _State.COMPLETING, _State.LENDING, _State.RECALLING)
 
 
 class Write(Struct, frozen=True, eq=False):
@@ -67,6 +96,8 @@ class _Transfer:
     waiting: list[Runs] = field(default_factory=list)
     """Writes that came before we were let in."""
     wants_finish: bool = False
+    lent: Offsets | None = None
+    """Our pages, where the receiver is to read them."""
     reason: str = ""
     begun_at: float | None = None
     finished_at: float = 0.0
@@ -90,21 +121,22 @@ class _Transfer:
     @property
     def renewal(self) -> float:
         """When the receiver's lease is to be renewed, because there was progress since."""
-        if self.progressed_at > self.renewed_at:
+        if self.lent is None and self.progressed_at > self.renewed_at:
             return self.renewed_at + self.grant.lease_s / 2
         return math.inf
 
     @property
     def stall(self) -> float:
-        """When to give up waiting. Never for a flush: it ends, or the peer is lost."""
-        return math.inf if self.state in _FLUSHING else self.progressed_at + self.grant.lease_s
+        """When to give up waiting. Never for a flush or a reader: they end, or the peer is lost."""
+        return math.inf if self.state in _UNBOUNDED else self.progressed_at + self.grant.lease_s
 
 
 class Sender:
     """Every transfer that this engine sends and that has not ended."""
 
-    def __init__(self, address: bytes, shape: PoolShape) -> None:
-        self._address, self._shape = address, shape
+    def __init__(self, address: bytes, memory: bytes, shape: PoolShape) -> None:
+        """``memory`` is what lets a peer read our pool."""
+        self._address, self._memory, self._shape = address, memory, shape
         self._transfers: dict[int, _Transfer] = {}
         self._serials: dict[Name, int] = {}
         self._last_serial = 0
@@ -138,8 +170,8 @@ class Sender:
         return [Connect(grant.address), Send(transfer.peer, opening)]
 
     def write(self, name: Name, write: Write, now: float) -> list[Effect]:
-        transfer = self._named(name)
-        if transfer is None or transfer.state not in (_State.OPENING, _State.WRITING):
+        transfer = self._starting(name)
+        if transfer is None:
             return []
         if transfer.wants_finish:
             return self._abort(transfer, "written to after it was finished", now)
@@ -155,14 +187,26 @@ class Sender:
         return [self._put(transfer, runs)]
 
     def finish(self, name: Name, now: float) -> list[Effect]:
-        transfer = self._named(name)
-        if transfer is None or transfer.state not in (_State.OPENING, _State.WRITING):
+        transfer = self._starting(name)
+        if transfer is None:
             return []
         if transfer.missing.any():
             lacking = f"{int(transfer.missing.sum())} of {transfer.missing.size}"
             return self._abort(transfer, f"finished with {lacking} pages not written", now)
         transfer.wants_finish, transfer.finished_at = True, now
         return [] if transfer.state is _State.OPENING else self._flush(transfer)
+
+    def lend(self, name: Name, pages: Offsets, now: float) -> list[Effect]:
+        transfer = self._starting(name)
+        if transfer is None:
+            return []
+        try:
+            self._check_loan(transfer, pages)
+        except ValueError as error:
+            return self._abort(transfer, str(error), now)
+        transfer.lent, transfer.wants_finish = pages, True
+        transfer.begun_at = transfer.finished_at = transfer.progressed_at = now
+        return [] if transfer.state is _State.OPENING else self._lend(transfer, pages)
 
     def abort(self, name: Name, reason: str, now: float) -> list[Effect]:
         transfer = self._named(name)
@@ -200,9 +244,7 @@ class Sender:
     def tick(self, now: float) -> list[Effect]:
         return [e for t in list(self._transfers.values()) for e in self._due(t, now)]
 
-    def received(
-        self, peer: PeerId, message: Opened | Refuse | Done | Revoke, now: float
-    ) -> list[Effect]:
+    def received(self, peer: PeerId, message: FromReceiver, now: float) -> list[Effect]:
         transfer = self._transfers.get(message.transfer)
         if transfer is None or transfer.peer != peer or transfer.ids[0] != message.grant:
             return self._unknown(peer, message)
@@ -211,7 +253,12 @@ class Sender:
                 return self._opened(transfer, now)
             case Done() if transfer.state is _State.COMPLETING:
                 return self._delivered(transfer, now)
-            case Done():
+            case Taken() if transfer.state in (_State.LENDING, _State.RECALLING):
+                return self._taken(transfer, message, now)
+            case Reading():
+                transfer.progressed_at = now
+                return []
+            case Done() | Taken():
                 return []
             case Refuse():
                 return self._refused(transfer, message)
@@ -224,6 +271,22 @@ class Sender:
 
     def _named(self, name: Name) -> _Transfer | None:
         return self._transfers.get(self._serials.get(name, 0))
+
+    def _starting(self, name: Name) -> _Transfer | None:
+        transfer = self._named(name)
+        return transfer if transfer and transfer.state in _STARTING else None
+
+    def _check_loan(self, transfer: _Transfer, pages: Offsets) -> None:
+        if not transfer.missing.all():
+            raise ValueError("pages were to be lent, and some were written already")
+        if len(pages) != len(transfer.remote):
+            raise ValueError(f"{len(pages)} pages lent for {len(transfer.remote)} granted ones")
+        check_pages(self._shape, pages)
+
+    def _lend(self, transfer: _Transfer, pages: Offsets) -> list[Effect]:
+        transfer.state = _State.LENDING
+        lend = Lend(*transfer.ids, tuple(compress(pages)), self._shape, self._memory)
+        return [Send(transfer.peer, lend)]
 
     def _runs(self, transfer: _Transfer, write: Write) -> Runs:
         layers, granted = transfer.missing.shape
@@ -253,23 +316,25 @@ class Sender:
         transfer.state, transfer.progressed_at, transfer.renewed_at = _State.WRITING, now, now
         puts: list[Effect] = [self._put(transfer, runs) for runs in transfer.waiting]
         transfer.waiting.clear()
+        if transfer.lent is not None:
+            return self._lend(transfer, transfer.lent)
         return [*puts, *(self._flush(transfer) if transfer.wants_finish else [])]
 
     def _refused(self, transfer: _Transfer, message: Refuse) -> list[Effect]:
-        if transfer.state in (_State.OPENING, _State.COMPLETING):
+        if transfer.state in _REFUSABLE:
             return self._failed(transfer, f"{message.reason}: {message.message}")
         return []  # answers an earlier copy of a message; what counts is on its way
 
     def _revoked(self, transfer: _Transfer, message: Revoke, now: float) -> list[Effect]:
         reason = f"revoked by the receiver: {message.reason}"
-        if transfer.state is _State.COMPLETING:
-            return self._ceased(transfer, reason)
+        if transfer.state in (_State.COMPLETING, _State.LENDING, _State.RECALLING):
+            return self._ceased(transfer, reason)  # a receiver that reads would have refused
         return self._abort(transfer, reason, now)
 
     @staticmethod
-    def _unknown(peer: PeerId, message: Opened | Refuse | Done | Revoke) -> list[Effect]:
+    def _unknown(peer: PeerId, message: FromReceiver) -> list[Effect]:
         """Of a transfer that has ended: we write no more, and say so to whoever waits for it."""
-        if isinstance(message, Opened | Revoke):
+        if isinstance(message, Opened | Revoke | Taken):
             return [Send(peer, Ceased(message.grant, message.transfer, "the transfer had ended"))]
         return []
 
@@ -282,7 +347,10 @@ class Sender:
                 transfer.progressed_at = now
                 flush = Flush(transfer.serial, transfer.peer, transfer.grant.memory)
                 return [Drop(transfer.serial), flush]
-            case _State.COMPLETING | _State.STOPPING:
+            case _State.LENDING:
+                transfer.state, transfer.reason = _State.RECALLING, reason
+                return [Send(transfer.peer, Recall(*transfer.ids, reason))]
+            case _State.COMPLETING | _State.STOPPING | _State.RECALLING:
                 return []  # too late to stop, or stopping already
 
     def _due(self, transfer: _Transfer, now: float) -> list[Effect]:
@@ -297,6 +365,13 @@ class Sender:
         return []
 
     # --- endings --------------------------------------------------------------------------------
+
+    def _taken(self, transfer: _Transfer, message: Taken, now: float) -> list[Effect]:
+        transfer.num_bytes = transfer.missing.size * self._shape.page_bytes
+        transfer.num_runs, transfer.lane = message.num_runs, message.lane
+        transfer.write_s = message.read_s
+        agreed = Send(transfer.peer, Agreed(*transfer.ids))
+        return [agreed, *self._delivered(transfer, now)]
 
     def _delivered(self, transfer: _Transfer, now: float) -> list[Effect]:
         self._forget(transfer)

@@ -117,6 +117,13 @@ def test_a_model_that_is_not_there_is_one_line(home: Path) -> None:
     assert "/nowhere.gguf" in result.output
 
 
+def test_an_adapter_is_a_name_and_a_folder(home: Path) -> None:
+    result = microserve("engine", "--adapter", "legal")
+
+    assert result.exit_code == 2
+    assert "'legal' is not NAME=FOLDER" in result.output
+
+
 def test_as_many_roles_as_engines_are_wanted(home: Path) -> None:
     result = microserve("up", "--engines", "2", "--role", "prefill")
 

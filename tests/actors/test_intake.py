@@ -98,6 +98,10 @@ def test_the_router_picks_a_seed_only_where_the_user_gave_none(
     assert take(GenerateRequest(prompt="x", seed=given)).request.sampling.seed == used
 
 
+def test_the_adapter_goes_with_the_request() -> None:
+    assert take(GenerateRequest(prompt="x", adapter="legal")).request.adapter == "legal"
+
+
 def test_the_priority_goes_with_the_request() -> None:
     assert take(GenerateRequest(prompt="x", priority=-3)).request.priority == -3
 

@@ -146,14 +146,15 @@ def test_orders_carry_epoch_attempt_and_trace_context(router: Router) -> None:
     assert send.headers["traceparent"].split("-")[1] == FLOW
 
 
-def test_every_order_of_a_flow_has_its_priority(router: Router) -> None:
-    request = Request(PROMPT, Sampling(), Mailbox("inbox"), priority=5)
+def test_every_order_of_a_flow_has_its_priority_and_adapter(router: Router) -> None:
+    request = Request(PROMPT, Sampling(), Mailbox("inbox"), priority=5, adapter="legal")
     asked = router.hear(Asked(FLOW, "m", request))
     answered = router.answer("d0", Prepared(b"grant", 16))
 
     orders = [e.order for e in (*asked, *answered) if isinstance(e, Send)]
 
     assert [(type(o.command), o.priority) for o in orders] == [(PrepRecv, 5), (RemoteSend, 5)]
+    assert {o.adapter for o in orders} == {"legal"}
 
 
 def test_a_duplicate_answer_changes_nothing(router: Router) -> None:

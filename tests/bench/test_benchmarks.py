@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bench import hop, pages, tokens
+from bench import hop, pages, tokens, transport
 from bench.crew import Crew, PartyFailed, cpu_s
 from bench.parties.conversation import Ready
 from bench.parties.fleet import ActorConfig
@@ -22,6 +22,20 @@ SHORT_HOP = hop.Plan(num_rounds=1, num_hops=5, num_in_flight_hops=70)
 SHORT_TOKENS = tokens.Plan(
     num_streams=3, num_rounds=1, num_steps=4, num_paced_steps=2, paced_interval_s=0.001
 )
+
+
+def test_the_transport_is_measured_without_its_peer_too() -> None:
+    plan = transport.Plan(
+        repeats=1, idle_s=0.01, loop_s=0.01, cases=("1m_64k",), tcp_cases=("16m_64k",)
+    )
+
+    result = transport.measure(plan, nixl_python=None)
+
+    assert set(result.ratios) == set(result.targets) == {"idle_cpu_cores"}
+    assert {"put_1m_64k_vs_copy", "put_tcp_16m_64k_gb_per_s"} <= set(result.figures)
+    assert "NIXL_PYTHON" in str(result.figures["nixl"])
+    numbers = [figure for figure in result.figures.values() if not isinstance(figure, str)]
+    assert all(math.isfinite(number) for number in numbers)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_what_is_wholly_cached_is_sent_without_computing() -> None:
     a.order("f", a.send(grant, PROMPT, end=16))
     a.run()
 
-    assert opened(network).finished
+    assert opened(network).lent
     assert a.statistics.prefill_tokens == steps
     network.settle()
     [sent] = events(a.hear())

@@ -112,10 +112,10 @@ def test_blocks_of_type_q4_k_are_read_as_they_are_defined(tmp_path: Path) -> Non
             minima[:4] | minima[4:] >> 4 << 6,
             scales[4:] & 15 | (minima[4:] & 15) << 4,
         ]
-    )
+    ).astype(np.uint8)
     pairs = quants.reshape(4, 2, 32)
     nibbles = (pairs[:, 0] | pairs[:, 1] << 4).flatten()
-    block = np.concatenate([half_bytes(0.5), half_bytes(0.25), packed, nibbles])
+    block = np.concatenate([half_bytes(0.5), half_bytes(0.25), packed, nibbles]).astype(np.uint8)
 
     values = quantised_alone(tmp_path / "k.gguf", "Q4_K", block[None])
 

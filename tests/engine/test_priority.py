@@ -131,9 +131,9 @@ class Matching(Pages):
 
     num_matches = 0
 
-    def match(self, tokens: Ids) -> list[Node]:
+    def match(self, tokens: Ids, adapter: str = "") -> list[Node]:
         self.num_matches += 1
-        return super().match(tokens)
+        return super().match(tokens, adapter)
 
 
 class Plain(Sequence):

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bus.transfers import Arrived, Delivered, Fenced, TransferEvent
-from kvtransport.effects import Connect, Drop, Effect, Flush, Name, Put, Send, Tell
+from kvtransport.effects import Connect, Drop, Effect, Flush, Get, Name, Put, Send, Tell
 from kvtransport.grants import Grant
 from kvtransport.layout import Runs, as_pages, compress
-from kvtransport.ledger import Ledger
+from kvtransport.ledger import Home, Ledger
 from kvtransport.protocol import AnyProtocolMessage, Open
 from kvtransport.receiving import Offer
 from kvtransport.sending import Write
@@ -23,6 +23,9 @@ SIDES = (0, 1)
 ADDRESSES = (b"A" * 16, b"B" * 16)
 
 
+Job = Put | Get | Flush
+
+
 @dataclass
 class Side:
     """An engine as its ledger sees it: what is to be written, and who holds each page."""
@@ -30,8 +33,8 @@ class Side:
     ledger: Ledger
     alive: bool = True
     told_lost: bool = False
-    jobs: deque[Put | Flush] = field(default_factory=deque)
-    under_way: deque[Put | Flush] = field(default_factory=deque)
+    jobs: deque[Job] = field(default_factory=deque)
+    under_way: deque[Job] = field(default_factory=deque)
     inbox: deque[AnyProtocolMessage] = field(default_factory=deque)
     heard: list[AnyProtocolMessage] = field(default_factory=list)
     free: list[int] = field(default_factory=lambda: list(range(SHAPE.num_pages)))
@@ -41,6 +44,7 @@ class Side:
     counts: dict[Name, int] = field(default_factory=dict)
     numbers: dict[int, Name] = field(default_factory=dict)
     written: dict[Name, int] = field(default_factory=dict)
+    lent: dict[Name, list[int]] = field(default_factory=dict)
     ended: set[tuple[str, Name]] = field(default_factory=set)
     arrived: set[Name] = field(default_factory=set)
 
@@ -55,7 +59,9 @@ class Play:
         self.now = 1000.0
         self.serials = 0
         self.told: Counter[str] = Counter()
-        self.sides = [Side(Ledger("ab"[n], 1, LEASE_S, ADDRESSES[n], SHAPE)) for n in SIDES]
+        self.sides = [
+            Side(Ledger("ab"[n], 1, LEASE_S, Home(ADDRESSES[n], b""), SHAPE)) for n in SIDES
+        ]
 
     def step(self, pick: int) -> None:
         options = self.options()
@@ -84,6 +90,7 @@ class Play:
             written, number = side.written.get(name, 0), int(name[0][1:])
             layers = min(written + 1, SHAPE.num_layers)
             done = written == SHAPE.num_layers
+            options += [(self.lend, n, name)] * (6 * (number % 2) if not written else 0)
             options += [(self.write_layers, n, name, layers)] * (1 if done else 6)
             options += [(self.end_transfer, n, name, "finish")] * (6 if done else number % 7 == 0)
             options += [(self.end_transfer, n, name, "abort")] * (number % 5 == 0)
@@ -124,7 +131,9 @@ class Play:
             lease_s=LEASE_S,
             expires_at=self.now + LEASE_S,
         )
-        offer = Offer(name, grant.serial, 0, grant.end, count * 192, grant.expires_at)
+        offer = Offer(
+            name, grant.serial, 0, grant.end, as_pages(pages), count * 192, grant.expires_at
+        )
         self.perform(receiver, side.ledger.grant(offer))
         self.sides[1 - receiver].offered.append(grant)
 
@@ -143,6 +152,16 @@ class Play:
         for layer in range(layers):
             write = Write(layer, 0, as_pages(range(side.counts[name])))
             self.perform(sender, side.ledger.write(name, write, self.now))
+
+    def lend(self, sender: int, name: Name) -> None:
+        """Pages of its own, which nobody may write while they are lent."""
+        side = self.sides[sender]
+        count = side.counts[name]
+        if len(side.free) < count or name in side.lent:
+            return
+        side.lent[name] = [side.free.pop(0) for _ in range(count)]
+        side.written[name] = SHAPE.num_layers
+        self.perform(sender, side.ledger.lend(name, as_pages(side.lent[name]), self.now))
 
     def end_transfer(self, sender: int, name: Name, how: str) -> None:
         ledger = self.sides[sender].ledger
@@ -177,12 +196,13 @@ class Play:
         """A flush of a dead peer's memory too: it "succeeds" until the death is noticed."""
         side = self.sides[sender]
         job = side.under_way.popleft()
-        if isinstance(job, Put):
+        if isinstance(job, Put | Get):
             self.land(sender, job)
             progressed = side.ledger.progressed(job.transfer, self.now)
             self.perform(sender, progressed)
         else:
-            self.perform(sender, side.ledger.flushed(job.transfer, "lane", self.now))
+            lane = "lane" if job.transfer > 0 else "read"
+            self.perform(sender, side.ledger.flushed(job.transfer, lane, self.now))
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
@@ -220,7 +240,7 @@ class Play:
                 if isinstance(message, Open):
                     side.numbers[message.transfer] = (message.flow, message.attempt)
                 other.inbox.append(message)
-            case Put() | Flush():
+            case Put() | Get() | Flush():
                 side.jobs.append(effect)
             case Drop(transfer):
                 side.jobs = deque(job for job in side.jobs if job.transfer != transfer)
@@ -234,11 +254,17 @@ class Play:
         side.under_way.clear()
         self.perform(n, side.ledger.lost(ADDRESSES[1 - n]))
 
-    def land(self, sender: int, put: Put) -> None:
-        receiver = self.sides[1 - sender]
-        if receiver.alive:
-            granted = {page for pages in receiver.held.values() for page in pages}
-            assert pages_of(put.runs) <= granted, "written after the fence"
+    def land(self, n: int, job: Put | Get) -> None:
+        here, there = self.sides[n], self.sides[1 - n]
+        if isinstance(job, Get):
+            assert pages_of(job.runs.reversed()) <= granted(here), "written after the fence"
+        if not there.alive:
+            return
+        if isinstance(job, Put):
+            assert pages_of(job.runs) <= granted(there), "written after the fence"
+        else:
+            lent = {page for pages in there.lent.values() for page in pages}
+            assert pages_of(job.runs) <= lent, "read after the lender was told the end"
 
     def tell(self, n: int, event: TransferEvent) -> None:
         side = self.sides[n]
@@ -252,11 +278,12 @@ class Play:
             side.free += side.held.pop(name)
         else:
             side.open.remove(name)
+            side.free += side.lent.pop(name, [])
             puts = [job for job in side.under_way if isinstance(job, Put)]
             assert all(p.transfer in self.living(n) for p in puts), "told while we still write"
         if isinstance(event, Arrived):
             side.arrived.add(name)
-        if isinstance(event, Delivered):
+        if isinstance(event, Delivered) and event.lane != "read":
             assert name in self.sides[1 - n].arrived, "delivered, and it never arrived"
 
     def living(self, n: int) -> set[int]:
@@ -279,6 +306,7 @@ class Play:
             if side.alive:
                 assert not side.held, "a grant without an end"
                 assert not side.open, "a transfer without an end"
+                assert not side.lent, "lent pages that nobody gave back"
                 assert sorted(side.free) == list(range(SHAPE.num_pages))
                 assert side.ledger.deadline() is None
                 assert side.ledger.num_receiving == side.ledger.num_sending == 0
@@ -299,6 +327,10 @@ class Play:
                 act(n)
                 return True
         return False
+
+
+def granted(side: Side) -> set[int]:
+    return {page for pages in side.held.values() for page in pages}
 
 
 def pages_of(runs: Runs) -> set[int]:

@@ -85,6 +85,21 @@ def test_the_pages_may_be_written_in_chunks(pair: Pair) -> None:
     assert pair.receiver.digest([10, 11, 12, 13]) == pair.sender.digest([0, 1, 2, 3])
 
 
+def test_pages_that_exist_are_read_by_the_receiver(pair: Pair) -> None:
+    pair.sender.fill([3, 4, 9], seed=1)
+    grant = pair.receiver.grant("f1", [7, 2, 3])
+
+    pair.sender.lend("f1", grant, [3, 4, 9])
+
+    assert pair.receiver.event() == Arrived("f1", 1, num_bytes=576)
+    delivered = pair.sender.event()
+    assert isinstance(delivered, Delivered)
+    assert (delivered.num_bytes, delivered.num_runs, delivered.lane) == (576, 9, "memory")
+    assert pair.receiver.digest([7, 2, 3]) == pair.sender.digest([3, 4, 9])
+    reader, lender = pair.receiver.transport.statistics(), pair.sender.transport.statistics()
+    assert (reader.got_bytes, lender.put_bytes) == (576, 0)
+
+
 def test_an_engine_receives_and_sends_at_once(pair: Pair) -> None:
     there = pair.receiver.grant("f1", [1])
     back = pair.sender.grant("f2", [2])

@@ -47,6 +47,42 @@ def test_thousands_of_pages_arrive_as_they_were(here: Engine, there: EngineProce
     assert here.digest(REVERSED_BLOCKS) == there.digest(SCATTERED)
 
 
+def test_one_context_is_read_by_many_receivers(here: Engine, there: EngineProcess) -> None:
+    here.fill(SCATTERED, 7)
+    others = [EngineProcess(f"reader-{number}", SHAPE) for number in range(2)]
+    readers = [there, *others]
+
+    for number, reader in enumerate(readers):
+        grant = reader.grant(f"f{number}", REVERSED_BLOCKS)
+        here.lend(f"f{number}", grant, SCATTERED)
+
+    arrived = [reader.event() for reader in readers]
+    delivered = [here.event() for _ in readers]
+    assert [type(event) for event in arrived] == [Arrived] * 3
+    assert all(isinstance(event, Delivered) for event in delivered)
+    assert {reader.digest(REVERSED_BLOCKS) for reader in readers} == {here.digest(SCATTERED)}
+    assert here.transport.statistics().put_bytes == 0
+    for other in others:
+        other.close()
+
+
+def test_a_lender_killed_while_it_is_read_fences_the_grant(
+    here: Engine, there: EngineProcess
+) -> None:
+    there.fill(SCATTERED, 7)
+    for number in range(30):
+        grant = here.grant(f"f{number}", REVERSED_BLOCKS)
+        there.lend(f"f{number}", grant, SCATTERED)
+
+        if number == 20:
+            there.kill()
+            break
+        assert isinstance(here.event(), Arrived)
+
+    ended = here.event()
+    assert ended == Fenced("f20", 1, "the sender was lost") or isinstance(ended, Arrived)
+
+
 def test_a_sender_killed_while_it_writes_fences_the_grant(
     here: Engine, there: EngineProcess
 ) -> None:

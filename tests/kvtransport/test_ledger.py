@@ -10,7 +10,7 @@ from bus.transfers import Arrived, Delivered, Fenced, SendFailed
 from kvtransport.effects import Connect, Drop, Flush, Put, Send, Tell
 from kvtransport.grants import Grant
 from kvtransport.layout import as_pages
-from kvtransport.ledger import Ledger
+from kvtransport.ledger import Home, Ledger
 from kvtransport.protocol import (
     Ceased,
     Complete,
@@ -31,7 +31,7 @@ from .shapes import shape
 SHAPE = shape()
 HERE, THERE, THIRD = b"H" * 16, b"T" * 16, b"3" * 16
 NAME = ("f1", 1)
-OFFER = Offer(NAME, 5, 0, 8, 2 * 3 * 64, 30.0)
+OFFER = Offer(NAME, 5, 0, 8, as_pages([4, 9]), 2 * 3 * 64, 30.0)
 OPEN = Open(5, 1, THERE, "here", 7, "f1", 1, 0, 8)
 GRANT = Grant(
     engine="there",
@@ -52,7 +52,7 @@ FAILED = (9, 1)
 
 
 def ledger() -> Ledger:
-    return Ledger("here", 7, 30.0, HERE, SHAPE)
+    return Ledger("here", 7, 30.0, Home(HERE, b"pool"), SHAPE)
 
 
 def granted() -> Ledger:
@@ -318,7 +318,7 @@ def test_the_time_without_anything_to_write_is_not_the_lanes() -> None:
     sender = writing()
     for layer, now in enumerate((10.0, 20.0, 30.0)):
         sender.write(NAME, Write(layer, 0, as_pages([1, 2])), now)
-        sender.progressed(1, now + 1.0, write_s=0.5)
+        sender.progressed(1, now + 1.0, seconds=0.5)
     sender.finish(NAME, 40.0)
     sender.flushed(1, "sysv", 40.5)
 

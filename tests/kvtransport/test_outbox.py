@@ -17,10 +17,14 @@ class FakeCarrier:
 
     def __init__(self) -> None:
         self.puts: list[tuple[PeerId, int, int]] = []
+        self.gets: list[tuple[PeerId, int, int]] = []
         self.flushes: list[tuple[PeerId, Callable[[], None]]] = []
 
     def put(self, peer: PeerId, memory: bytes, runs: Runs) -> None:
         self.puts.append((peer, len(runs), runs.total_bytes()))
+
+    def get(self, peer: PeerId, memory: bytes, runs: Runs) -> None:
+        self.gets.append((peer, len(runs), runs.total_bytes()))
 
     def flush(self, peer: PeerId, done: Callable[[], None]) -> None:
         self.flushes.append((peer, done))
@@ -114,6 +118,16 @@ def test_a_dropped_transfer_is_written_no_more_and_others_are() -> None:
     box.turn()
 
     assert [num_bytes for _, _, num_bytes in carrier.puts] == [SLICE_BYTES, 7]
+
+
+def test_reads_go_out_slice_by_slice_too() -> None:
+    box, carrier, issued = outbox()
+    box.get(-1, A, b"", runs(1, SLICE_BYTES + 5))
+
+    assert [box.turn(), box.turn()] == [True, False]
+    assert carrier.gets == [(A, 1, SLICE_BYTES), (A, 1, 5)]
+    assert carrier.puts == []
+    assert issued == [(-1, 1.0)] * 2
 
 
 def test_a_lost_peer_is_forgotten() -> None:

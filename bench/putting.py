@@ -1,0 +1,226 @@
+"""Two processes for `bench.transport`: one that writes the other's memory, and the plain copy."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import multiprocessing
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Final, TypeAlias, TypeVar
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from kvtransport.layout import Runs
+from kvtransport.outbox import SLICE_BYTES
+from kvtransport.transport import PeerId
+from kvtransport.ucx import UcxTransport
+
+Memory: TypeAlias = NDArray[np.uint8]
+_Answer = TypeVar("_Answer")
+MIB: Final = 2**20
+KIB: Final = 2**10
+POOL_BYTES: Final = 256 * MIB
+NOTICES: Final = 1000
+PATIENCE_S: Final = 30.0
+
+
+class Case(Struct, frozen=True):
+    """So many bytes in runs of equal length, scattered on both sides where there are several."""
+
+    name: str
+    num_bytes: int
+    run_bytes: int
+
+
+CASES: Final = tuple(
+    Case(f"{size}m" + (f"_{run}k" if run else ""), size * MIB, run * KIB or size * MIB)
+    for size in (1, 16, 256)
+    for run in (0, 64, 16)
+)
+
+
+def scattered(case: Case) -> Runs:
+    random = np.random.default_rng(case.num_bytes + case.run_bytes)
+    count = case.num_bytes // case.run_bytes
+    local, remote = (random.permutation(count) * case.run_bytes for _ in range(2))
+    return Runs(local, remote, np.full(count, case.run_bytes, np.int64))
+
+
+def sliced(runs: Runs) -> list[Runs]:
+    """As an engine's outbox puts them: so many bytes in a turn of the transport's thread."""
+    pieces = runs.split(SLICE_BYTES)
+    turn = max(1, SLICE_BYTES // int(pieces.num_bytes.max()))
+    return [pieces.part(begin, begin + turn) for begin in range(0, len(pieces), turn)]
+
+
+def private_memory() -> Memory:
+    """Which the kernel gives in pages of 2 MiB where it can."""
+    return np.ones(POOL_BYTES, np.uint8)
+
+
+def shared_memory() -> Memory:
+    """Of the kind that two processes can have in common, like the pools: in pages of 4 KiB."""
+    memory = np.frombuffer(mmap.mmap(-1, POOL_BYTES), np.uint8)
+    memory[:] = 1
+    return memory
+
+
+def copier(runs: Runs, allocate: Callable[[], Memory]) -> Callable[[], None]:
+    """A plain copy of the same runs within this process, as tight as Python can have it."""
+    ours, theirs = allocate(), allocate()
+    sources = (runs.local + ours.ctypes.data).tolist()
+    targets = (runs.remote + theirs.ctypes.data).tolist()
+    sizes = runs.num_bytes.tolist()
+    kept = (ours, theirs)
+
+    def copy(_: object = kept) -> None:
+        for target, source, size in zip(targets, sources, sizes, strict=True):
+            ctypes.memmove(target, source, size)
+
+    return copy
+
+
+def timed(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+class Put(Struct, frozen=True):
+    """Seconds of one put until the receiver's word that it is complete."""
+
+    seconds: float
+    """On the transport's thread, which is where an engine's puts are timed too."""
+    caller_s: float
+    """For the thread that asked and waited, hand-over there and back included."""
+
+
+class Sender:
+    """Writes the receiver's memory, and waits for its word that it has been told."""
+
+    def __init__(self, receiver: Receiver, settings: Mapping[str, str] | None = None) -> None:
+        self._transport = UcxTransport(settings=settings)
+        self._transport.allocate(POOL_BYTES)[:] = b"\x01" * POOL_BYTES
+        self._answers: queue.SimpleQueue[float] = queue.SimpleQueue()
+        self._memory = receiver.memory
+        self._rounds_left = 0
+        self._endless: deque[Runs] = deque()
+        self._transport.start(self)
+        self._peer = self._ask(lambda: self._transport.connect(receiver.address))
+        self._transport.call(lambda: self._transport.send(self._peer, b"ready?"))
+        self._answers.get(timeout=PATIENCE_S)
+
+    def received(self, peer: PeerId, data: bytes) -> None:
+        if self._rounds_left:
+            self._rounds_left -= 1
+            self._transport.send(peer, b"12345678")
+        else:
+            self._answers.put(time.perf_counter())
+
+    def lost(self, peer: PeerId) -> None:
+        """The benchmark then ends by its patience."""
+
+    def turn(self) -> float | None:
+        """Endless puts while `putting` goes on, as slices of a long transfer would be."""
+        if not self._endless:
+            return None
+        self._transport.put(self._peer, self._memory, self._endless[0])
+        self._endless.rotate()
+        return 0.0
+
+    @contextmanager
+    def putting(self, runs: Runs) -> Iterator[None]:
+        """Put these runs again and again, slice by slice, while the block runs."""
+        slices = sliced(runs)
+        self._transport.call(lambda: self._endless.extend(slices))
+        yield
+        self._ask(self._endless.clear)
+
+    def put(self, runs: Runs) -> Put:
+        begun: list[float] = []
+
+        def begin() -> None:
+            begun.append(time.perf_counter())
+            self._transport.put(self._peer, self._memory, runs)
+            self._transport.flush(self._peer, landed)
+
+        def landed() -> None:
+            self._transport.send(self._peer, b"complete")
+
+        asked = time.perf_counter()
+        self._transport.call(begin)
+        answered = self._answers.get(timeout=PATIENCE_S)
+        return Put(answered - begun[0], time.perf_counter() - asked)
+
+    def notice_s(self) -> float:
+        """Half of a round trip of eight bytes between the two transports' threads."""
+        self._rounds_left = NOTICES - 1
+        begun = time.perf_counter()
+        self._transport.call(lambda: self._transport.send(self._peer, b"12345678"))
+        return (self._answers.get(timeout=PATIENCE_S) - begun) / NOTICES / 2
+
+    def lane(self) -> str:
+        return self._ask(lambda: self._transport.lane(self._peer, self._memory))
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _ask(self, question: Callable[[], _Answer]) -> _Answer:
+        answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
+        self._transport.call(lambda: answers.put(question()))
+        return answers.get(timeout=PATIENCE_S)
+
+
+class Receiver:
+    """A process whose transport answers every message, from its own thread."""
+
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_receive, args=(theirs, settings))
+        self._process.start()
+        theirs.close()
+        self.address, self.memory = self._pipe.recv()
+
+    def cpu_s(self) -> float:
+        self._pipe.send(None)
+        seconds: float = self._pipe.recv()
+        return seconds
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.join(PATIENCE_S)
+
+
+class _Echo:
+    def __init__(self, transport: UcxTransport) -> None:
+        self._transport = transport
+
+    def received(self, peer: PeerId, data: bytes) -> None:
+        self._transport.send(peer, data)
+
+    def lost(self, peer: PeerId) -> None:
+        """The sender has left."""
+
+    def turn(self) -> float | None:
+        return None
+
+
+def _receive(pipe: Connection, settings: Mapping[str, str] | None) -> None:
+    transport = UcxTransport(settings=settings)
+    transport.allocate(POOL_BYTES)[:] = b"\0" * POOL_BYTES
+    transport.start(_Echo(transport))
+    pipe.send((transport.address, transport.memory))
+    try:
+        while True:
+            pipe.recv()
+            pipe.send(time.process_time())
+    except (EOFError, ConnectionResetError):
+        transport.close()
