@@ -319,16 +319,18 @@ def show_orchestration(name: str) -> None:
 
 
 @orchestrations.command("draw")
+@click.option("--svg", "as_svg", is_flag=True, help="As a picture; default: Mermaid.")
 @click.argument("name")
-def draw_orchestration(name: str) -> None:
-    """NAME or FILE as a Mermaid state diagram, made by walking its paths."""
+def draw_orchestration(name: str, as_svg: bool) -> None:
+    """NAME or FILE as a state diagram, made by walking its paths."""
     from .showing import draw_strategy
 
-    draw_strategy(name)
+    draw_strategy(name, as_svg)
 
 
 @orchestrations.command("check")
 @click.argument("names", nargs=-1)
+@clean_errors
 def check_orchestrations(names: tuple[str, ...]) -> None:
     """Walk every path of each NAME or FILE (default: all that are installed).
 

@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from observability.summary import FlowSummary
-from orchestrations.check import Verdict, check
 from orchestrations.machine import Strategy
 from orchestrations.mermaid import mermaid
 from orchestrations.registry import load, load_file, names
+from orchestrations.sandbox import check_file, path_of
 from orchestrations.source import OrchestrationError
+from orchestrations.svg import svg
 
 
 def story(summary: FlowSummary) -> Table:
@@ -49,27 +50,20 @@ def show_strategy(name: str) -> None:
     click.echo(Path(inspect.getfile(_find(name))).read_text(), nl=False)
 
 
-def draw_strategy(name: str) -> None:
-    click.echo(mermaid(_find(name)))
+def draw_strategy(name: str, as_svg: bool = False) -> None:
+    draw = svg if as_svg else mermaid
+    click.echo(draw(_find(name)))
 
 
 def check_strategies(given: Sequence[str]) -> bool:
-    """Print a verdict on each; True where all are sound."""
-    verdicts = [check(_find(name)) for name in given or names()]
-    for verdict in verdicts:
-        _show_verdict(verdict)
-    return not any(verdict.findings for verdict in verdicts)
-
-
-def _show_verdict(verdict: Verdict) -> None:
-    extent = "all of them" if verdict.exhaustive else "not all of them: the walk was cut off"
-    mark = "FAULTY" if verdict.findings else "sound"
-    click.echo(
-        f"{verdict.name}: {mark}; {len(verdict.states)} states, {verdict.worlds} situations, "
-        f"{verdict.edges} transitions walked ({extent})"
-    )
-    for finding in verdict.findings:
-        click.echo(f"\n{finding}\n")
+    """Print a verdict on each as it comes; True where all are sound. What is checked runs in a
+    process of its own."""
+    sound = True
+    for number, name in enumerate(given or names()):
+        verdict = check_file(path_of(name))
+        click.echo(f"\n{verdict}" if number else str(verdict))
+        sound = sound and verdict.passed
+    return sound
 
 
 def _find(name: str) -> Strategy:

@@ -17,6 +17,10 @@ TOKENS_PER_REQUEST: Final = 64
 what comes after it, if only by a step at a time."""
 
 
+_DAYS: Final = 10**9
+"""Tokens that no engine computes in an hour."""
+
+
 class NoEngine(LookupError):
     """No live engine can do what was asked for."""
 
@@ -67,7 +71,7 @@ class Engine(Struct, frozen=True):
 
     def wait_s(self, num_tokens: int) -> float:
         """Seconds until it would have the first ``num_tokens`` of the prompt: after what waits
-        there already, and but for what it has cached."""
+        there already, and but for what it has cached. Days, where it has no credit."""
         return _first((self,), num_tokens).wait_s
 
     def transfer_s(self, num_tokens: int) -> float:
@@ -92,10 +96,11 @@ class Fleet(Struct, frozen=True):
         Raises:
             NoEngine: there are none; so do all that choose.
         """
-        return tuple(sorted(self._able(role), key=lambda e: (e.load, e.name)))
+        return tuple(sorted(self._able(role), key=lambda e: (e.credits <= 0, e.load, e.name)))
 
     def least_loaded(self, role: Role = "both") -> str:
         able = self._able(role)
+        able = [e for e in able if e.credits > 0] or able
         least = min([e.load for e in able])
         return min([e.name for e in able if e.load == least])
 
@@ -107,10 +112,10 @@ class Fleet(Struct, frozen=True):
     def pair(self, prompt: Sized = ()) -> tuple[str, str]:
         """A prefiller and a decoder, chosen as by `best_prefix`; the same engine twice where there
         is no other for one of the roles, so that who is left after a loss can go on."""
-        able, size = self._able("both"), len(prompt)
-        prefill, decode = _firsts(able, size)
+        size = len(prompt)
+        prefill, decode = _firsts(self._able("both"), size)
         if prefill == decode:
-            others = [e for e in able if e.name != decode.name]
+            others = [e for e in self.engines if e.name != decode.name]
             other_prefill, other_decode = _firsts(others, size)
             if other_prefill.wait_s < other_decode.wait_s:
                 prefill = other_prefill
@@ -143,7 +148,7 @@ class Fleet(Struct, frozen=True):
             able = [e for e in able if e.role == role or e.role == "both"]
         if not able:
             raise self._nobody(role)
-        return [e for e in able if e.credits > 0] or able
+        return able
 
     def _nobody(self, wanted: str) -> NoEngine:
         return NoEngine(wanted, tuple(f"{e.name} ({e.role})" for e in self.engines))
@@ -166,6 +171,8 @@ def _firsts(engines: Sequence[Engine], num_tokens: int) -> tuple[_Wait, _Wait]:
     each, nominal = TOKENS_PER_REQUEST, NOMINAL_TOKENS_PER_S
     for e in engines:
         missing = num_tokens - e.cached if num_tokens > e.cached else 0
+        if e.credits <= 0:
+            missing += _DAYS
         wait_s = (e.waiting_tokens + each * e.load + missing) / (e.prefill_tokens_per_s or nominal)
         if wait_s <= prefill.wait_s and e.role != "decode":
             prefill = min(prefill, _Wait(wait_s, e.name))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bus.messages import StartGenerate, Suspended
+from bus.tokens import Tokens
 from bus.transfers import PoolShape
 
 from .acceptance import accept_offset, accept_prompt, accept_sampling
@@ -76,7 +77,8 @@ class Generating:
         self._parts.scheduler.remove(generation)
         self._parts.scheduler.rest(generation.context)
         generation.suspend(now)
-        event = Suspended(generation.context.num_computed)
+        answered = Tokens(generation.context.tokens[generation.asked.num_prompt :].tolist())
+        event = Suspended(generation.context.num_computed, answered)
         return [self._parts.told(flow, "Suspend", event, generation.trail.take())]
 
     def computed(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from .check import check
 from .docs import write
 from .machine import Strategy
 from .mermaid import mermaid
 from .registry import load, load_file, names
+from .sandbox import check_file, path_of
 from .source import OrchestrationError
+from .svg import svg
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,12 +23,16 @@ def main(arguments: list[str] | None = None) -> int:
         for path in write():
             print(f"written: {path}")
         return 0
+    chosen = options.strategies or names()
     try:
-        chosen = [_find(given) for given in options.strategies or names()]
+        if options.draw or options.svg:
+            draw = svg if options.svg else mermaid
+            print("\n\n".join(draw(_find(given)) for given in chosen))
+            return 0
+        return _check(chosen)
     except OrchestrationError as error:
         print(error, file=sys.stderr)
         return 1
-    return _draw(chosen) if options.draw else _check(chosen)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("strategies", nargs="*", help="names or files; all of ours without any")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--draw", action="store_true", help="print Mermaid diagrams")
+    what.add_argument("--svg", action="store_true", help="print SVG diagrams")
     what.add_argument("--write-docs", action="store_true", help="generate docs/ anew")
     return parser
 
@@ -42,15 +49,14 @@ def _find(given: str) -> Strategy:
     return load_file(Path(given)) if given.endswith(".py") else load(given)
 
 
-def _draw(chosen: list[Strategy]) -> int:
-    print("\n\n".join(mermaid(strategy) for strategy in chosen))
-    return 0
-
-
-def _check(chosen: list[Strategy]) -> int:
-    verdicts = [check(strategy) for strategy in chosen]
-    print("\n\n".join(map(str, verdicts)))
-    return 0 if all(v.passed for v in verdicts) else 1
+def _check(chosen: Sequence[str]) -> int:
+    """Each in a process of its own, its verdict at once."""
+    fit = True
+    for number, path in enumerate([path_of(given) for given in chosen]):
+        verdict = check_file(path)
+        print(f"\n{verdict}" if number else verdict, flush=True)
+        fit = fit and verdict.passed
+    return 0 if fit else 1
 
 
 if __name__ == "__main__":

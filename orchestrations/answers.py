@@ -28,6 +28,9 @@ from bus.messages import (
     Suspended,
     Usage,
 )
+from bus.tokens import Tokens
+
+from .machine import Instruction
 
 PAGE_SIZE: Final = 16
 """Tokens per page of the engines that are played here."""
@@ -44,7 +47,24 @@ REFUSALS: Final[dict[str, tuple[Reason, ...]]] = {
 """The reasons that a well-formed command of each verb may be refused with."""
 
 
-def verb(command: AnyCommand) -> str:
+LATE: Final[dict[str, EngineEvent]] = {
+    "PrepRecv": Prepared(b"a late grant", 0),
+    "RemoteSend": Sent(num_bytes=4096, seconds=0.001, lane="memory"),
+    "StartGenerate": Finished("stop", Usage()),
+    "Commit": Committed(PAGE_SIZE),
+    "Suspend": Suspended(PAGE_SIZE),
+    "Release": Released(),
+    "Query": Matched(0, load=1, free_pages=64),
+}
+"""An answer to each verb that comes when nobody waits for it."""
+
+VERBS: Final = tuple(LATE)
+
+SO_FAR: Final = Tokens(range(900, 900 + PAGE_SIZE + 2))
+"""What an engine that is played here has answered at most: enough to fill a page and begin one."""
+
+
+def verb(command: Instruction) -> str:
     return type(command).__name__
 
 
@@ -63,13 +83,24 @@ def grant_of(engine: str) -> bytes:
     return f"grant of {engine}".encode()
 
 
-def endings(command: AnyCommand) -> tuple[EngineEvent, ...]:
-    """All ways in which the command may end, success first."""
+def endings(command: AnyCommand, *answers: Tokens) -> tuple[EngineEvent, ...]:
+    """All ways in which the command may end, success first; ``answers`` are what may have been
+    answered by then."""
+    if isinstance(command, Suspend):
+        suspended = tuple(Suspended(PAGE_SIZE, so_far) for so_far in answers or (Tokens(),))
+        return (*suspended, *refusals(command))
     return (*successes(command), *refusals(command))
+
+
+def late_answer(name: str, refused: bool) -> EngineEvent:
+    """An answer to a command of this verb that nobody waits for."""
+    return Refused(name, "internal", "late") if refused else LATE[name]
 
 
 def refusals(command: AnyCommand) -> Iterator[Refused]:
     name = verb(command)
+    if isinstance(command, StartGenerate) and command.sampling.max_tokens == 0:
+        return iter((Refused(name, "bad_request", "max_tokens=0"),))
     return (Refused(name, reason, f"{command.engine} says so") for reason in REFUSALS[name])
 
 
@@ -80,7 +111,8 @@ def successes(command: AnyCommand) -> Iterator[EngineEvent]:
         case RemoteSend():
             yield Sent(num_bytes=4096, seconds=0.001, lane="memory")
         case StartGenerate():
-            yield from (Finished(reason, Usage()) for reason in get_args(FinishReason))
+            if command.sampling.max_tokens:
+                yield from (Finished(reason, Usage()) for reason in get_args(FinishReason))
         case Commit():
             yield Committed(num_tokens=PAGE_SIZE)
         case Suspend():
@@ -93,7 +125,7 @@ def successes(command: AnyCommand) -> Iterator[EngineEvent]:
 
 def signs_of_life(command: AnyCommand) -> Iterator[EngineEvent]:
     """What may come, any number of times, before the command ends."""
-    if isinstance(command, StartGenerate):
+    if isinstance(command, StartGenerate) and command.sampling.max_tokens:
         yield Started(matched=0)
 
 
@@ -104,6 +136,6 @@ def _prepared(engine: str, end: int) -> Iterator[EngineEvent]:
 
 
 def _cached(end: int) -> list[int]:
-    """Nothing, one page, about half, all."""
-    half = end // 2 // PAGE_SIZE * PAGE_SIZE
-    return sorted({n for n in (0, PAGE_SIZE, half, end) if n <= end})
+    """Nothing, one page, about half, all that fills pages, all."""
+    half, full = (n // PAGE_SIZE * PAGE_SIZE for n in (end // 2, end))
+    return sorted({n for n in (0, PAGE_SIZE, half, full, end) if n <= end})

@@ -14,6 +14,7 @@ from .answers import verb
 from .cycles import first_cycle
 from .explore import MAX_WORLDS, Edge, Moved, Walk, explore
 from .machine import State, Strategy
+from .paths import num_paths
 from .rules import Fault, Problem, faults
 from .shapes import SHAPES, Shape
 from .wording import words
@@ -35,7 +36,7 @@ class Finding(Struct, frozen=True):
         return "\n".join([f"{self.problem}: {self.message}", f"  on {self.shape}:", *numbered])
 
 
-class Verdict(Struct, frozen=True):
+class Verdict(Struct, frozen=True, tag=True):
     """What the walks over all shapes showed."""
 
     name: str
@@ -43,6 +44,9 @@ class Verdict(Struct, frozen=True):
     """The names of the states that were reached, in the order in which they were."""
     worlds: int
     edges: int
+    paths: int | None
+    """Ways from the first state to the last; None where the engines, the user or an operator can
+    keep some going for ever."""
     exhaustive: bool
     """False where a walk was given up because it found too many worlds."""
     findings: tuple[Finding, ...]
@@ -54,8 +58,16 @@ class Verdict(Struct, frozen=True):
 
     def __str__(self) -> str:
         word = "passed" if self.passed else "not fit to be loaded"
-        counted = f"{len(self.states)} states, {self.worlds} worlds, {self.edges} edges"
-        return "\n\n".join([f"{self.name}: {word} ({counted})", *map(str, self.findings)])
+        return "\n\n".join([f"{self.name}: {word} ({self._counted})", *map(str, self.findings)])
+
+    @property
+    def _counted(self) -> str:
+        paths = "no end of" if self.paths is None else f"{self.paths:,}"
+        whole = "all there are" if self.exhaustive else "not all"
+        return (
+            f"{len(self.states)} states, {self.worlds:,} worlds, {self.edges:,} edges, "
+            f"{paths} paths: {whole}"
+        )
 
 
 class _Inspection(Struct):
@@ -64,6 +76,7 @@ class _Inspection(Struct):
     states: tuple[str, ...]
     num_worlds: int
     num_edges: int
+    num_paths: int | None
     exhaustive: bool
     findings: dict[Key, Finding]
 
@@ -78,6 +91,7 @@ def check(
         states=tuple(dict.fromkeys(chain.from_iterable(s.states for s in seen))),
         worlds=sum(s.num_worlds for s in seen),
         edges=sum(s.num_edges for s in seen),
+        paths=_sum([s.num_paths for s in seen]),
         exhaustive=all(s.exhaustive for s in seen),
         findings=_one_of_each(seen),
     )
@@ -106,21 +120,28 @@ def _one_of_each(seen: Iterable[_Inspection]) -> tuple[Finding, ...]:
 
 
 def _inspect(strategy: Strategy, shape: Shape, max_worlds: int) -> _Inspection:
-    walk = explore(strategy, shape.request, shape.fleet, max_worlds)
+    walk = explore(strategy, shape, max_worlds)
+    stored: set[State] = set()
     kind, moves, num_edges = _kind_of_states(strategy), list[Moved](), 0
     findings: dict[Key, Finding] = {}
     for edge in walk:
         num_edges += 1
         if isinstance(edge, Moved):
             moves.append(edge)
-        for fault in chain(faults(edge), _not_bytes(edge, walk, kind)):
+        for fault in chain(faults(edge, shape.request), _not_bytes(edge, stored, kind)):
             if (key := _key(fault, edge)) not in findings:
                 path = words([*walk.path(edge.before), edge])
                 findings[key] = Finding(fault.problem, fault.message, shape.name, path)
     for finding in chain(_endless(walk, moves, shape), _too_many(walk, shape)):
         findings[(finding.problem,)] = finding
     states = tuple(dict.fromkeys(type(w.state).__name__ for w in walk.reached))
-    return _Inspection(states, len(walk.reached), num_edges, walk.exhaustive, findings)
+    paths = num_paths(walk.start, moves)
+    return _Inspection(states, len(walk.reached), num_edges, paths, walk.exhaustive, findings)
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _key(fault: Fault, edge: Edge) -> Key:
@@ -141,11 +162,12 @@ def _kind_of_states(strategy: Strategy) -> Any:
     return next((kind for name, kind in hints.items() if name != "return"), State)
 
 
-def _not_bytes(edge: Edge, walk: Walk, kind: Any) -> Iterator[Fault]:
+def _not_bytes(edge: Edge, stored: set[State], kind: Any) -> Iterator[Fault]:
     """A state must survive as bytes: it is stored after every step and read by another router."""
-    if not isinstance(edge, Moved) or edge.after in walk.reached:
+    if not isinstance(edge, Moved) or edge.after.state in stored:
         return
     state = edge.after.state
+    stored.add(state)
     try:
         same = decode(encode(state), kind) == state
     except (Undecodable, TypeError) as error:

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from bus.messages import Event, Prepared, RemoteSend, Sent, Submitted
+from bus.messages import Event, Prepared, Submitted
 
-from .data_parallel import data_parallel
-from .machine import Idle, Job, Preparing, Sending, State, Step, common, generate, prepare
+from .machine import (
+    Idle,
+    Job,
+    Preparing,
+    State,
+    Step,
+    alone,
+    common,
+    nearly_all,
+    prepare,
+    send,
+)
 
 
 def disaggregated(state: State, event: Event) -> Step:
-    """Prefill on one engine, decode on another."""
+    """Prefill on one engine, decode on another, which computes the rest where that is little."""
     match state, event:
         case Idle(), Submitted(request, fleet):
-            prefill, decode = fleet.pair()
-            if prefill == decode:
-                return data_parallel(state, event)
-            return prepare(Job(request, decode, prefill, split=len(request.prompt) - 1))
-        case Preparing(job), Prepared(grant, matched) if matched < job.split:
-            return Sending(job), [RemoteSend(job.prefill, job.prompt, grant, matched, job.split)]
-        case (Preparing(job), Prepared()) | (Sending(job), Sent()):
-            return generate(job)
+            prefill, decode = fleet.pair(request.prompt)
+            split = len(request.prompt) - 1
+            if nearly_all(split, fleet.engine(decode).cached):
+                prefill = decode
+            return prepare(Job(request, decode, prefill, split))
+        case Preparing(job), Prepared(_, matched) if nearly_all(job.split, matched):
+            return alone(job, job.decode)
+        case Preparing(job), Prepared(grant, matched):
+            return send(job, grant, matched)
     return common(state, event)

@@ -9,6 +9,7 @@ from typing import Final
 
 from .mermaid import mermaid
 from .registry import FOLDER, load, strategies
+from .svg import svg
 
 DOCS: Final = FOLDER.parent / "docs"
 PAGE: Final = "orchestrations.md"
@@ -21,9 +22,10 @@ BLOCK: Final = re.compile(
 
 def generated(docs: Path = DOCS) -> dict[Path, str]:
     """What every generated file should hold: a drawing of each strategy, and the page."""
-    drawings = {docs / "diagrams" / f"{name}.mmd": _drawing(name) + "\n" for name in strategies()}
-    page = docs / PAGE
-    return {**drawings, page: BLOCK.sub(_block, page.read_text(encoding="utf-8"))}
+    diagrams, page = docs / "diagrams", docs / PAGE
+    drawings = {diagrams / f"{name}.mmd": _drawing(name) + "\n" for name in strategies()}
+    pictures = {diagrams / f"{name}.svg": _picture(name) + "\n" for name in strategies()}
+    return {**drawings, **pictures, page: BLOCK.sub(_block, page.read_text(encoding="utf-8"))}
 
 
 def drifted(docs: Path = DOCS) -> dict[Path, str]:
@@ -48,6 +50,11 @@ def write(docs: Path = DOCS) -> tuple[Path, ...]:
 def _drawing(name: str) -> str:
     """A strategy of the folder stays what it is while the program runs."""
     return mermaid(load(name))
+
+
+@cache
+def _picture(name: str) -> str:
+    return svg(load(name))
 
 
 def _block(match: re.Match[str]) -> str:

@@ -8,13 +8,14 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from bus.fleet import Fleet, NoEngine
-from bus.messages import AnyCommand, Command, Request, Submitted
+from bus.fleet import NoEngine
+from bus.messages import Command, Submitted
 
-from .machine import Idle, State, Step, Strategy
+from .machine import Idle, Instruction, Renew, State, Step, Strategy
+from .shapes import Shape
 from .world import Cause, World
 
-MAX_WORLDS: Final = 5_000
+MAX_WORLDS: Final = 50_000
 
 
 class Moved(Struct, frozen=True):
@@ -22,7 +23,7 @@ class Moved(Struct, frozen=True):
 
     before: World
     cause: Cause
-    commands: tuple[AnyCommand, ...]
+    commands: tuple[Instruction, ...]
     after: World
 
 
@@ -31,11 +32,20 @@ class Failed(Struct, frozen=True):
 
     before: World
     cause: Cause
-    why: Literal["unhandled", "malformed", "impure"]
+    why: Literal["unhandled", "malformed", "impure", "stalls", "greedy", "reaches_out"]
     message: str
 
 
 Edge: TypeAlias = Moved | Failed
+
+
+class TooSlow(BaseException):
+    """The strategy was stopped, since it thought for too long. No `Exception`, which it might
+    catch."""
+
+
+class ReachesOut(BaseException):
+    """The strategy was stopped when it reached for a file, a socket or a process."""
 
 
 class _NotAStep(Exception):
@@ -49,13 +59,11 @@ class Walk:
     that the strategy declines with `NoEngine` has no edges: the flow never began.
     """
 
-    def __init__(
-        self, strategy: Strategy, request: Request, fleet: Fleet, max_worlds: int = MAX_WORLDS
-    ) -> None:
+    def __init__(self, strategy: Strategy, shape: Shape, max_worlds: int = MAX_WORLDS) -> None:
         self._strategy = strategy
-        self._submitted = Cause("submitted", Submitted(request, fleet))
+        self._submitted = Cause("submitted", Submitted(shape.request, shape.fleet))
         self._max_worlds = max_worlds
-        self.start = World(Idle(), fleet)
+        self.start = World(Idle(), shape.fleet, directions=shape.directions)
         self.reached: dict[World, Moved | None] = {self.start: None}
         """Every world found so far, and the edge that led there first, hence on a shortest path."""
         self.exhaustive = True
@@ -67,7 +75,7 @@ class Walk:
             for edge in self._edges(queue.popleft()):
                 yield edge
                 if isinstance(edge, Moved) and self._is_new(edge):
-                    queue.append(edge.after)
+                    queue.append(edge.after.at_rest())
 
     def path(self, world: World) -> tuple[Moved, ...]:
         """A shortest path from the start to a world that was reached."""
@@ -87,25 +95,24 @@ class Walk:
                 return
 
     def _is_new(self, edge: Moved) -> bool:
-        if edge.after in self.reached or _stays_done(edge):
+        world = edge.after.at_rest()
+        if world in self.reached or _stays_done(edge):
             return False
         if len(self.reached) >= self._max_worlds:
             self.exhaustive = False
             return False
-        self.reached[edge.after] = edge
+        self.reached[world] = edge
         return True
 
 
-def explore(
-    strategy: Strategy, request: Request, fleet: Fleet, max_worlds: int = MAX_WORLDS
-) -> Walk:
+def explore(strategy: Strategy, shape: Shape, max_worlds: int = MAX_WORLDS) -> Walk:
     """The walk over every reachable (state, commands without an answer, pages held, live fleet).
 
     Every outstanding command is answered in every way an engine may, and at any moment the user may
     cancel, the time may run out, any engine may die, another router may take over, and an answer
     may come late or twice. The strategy is called twice for each, to see that it is pure.
     """
-    return Walk(strategy, request, fleet, max_worlds)
+    return Walk(strategy, shape, max_worlds)
 
 
 def _stays_done(edge: Moved) -> bool:
@@ -126,6 +133,12 @@ def _edge(strategy: Strategy, world: World, cause: Cause) -> Edge:
             return Failed(world, cause, "impure", "the same again gave another step")
     except _NotAStep as error:
         return Failed(world, cause, "malformed", str(error))
+    except TooSlow as error:
+        return Failed(world, cause, "stalls", str(error))
+    except ReachesOut as error:
+        return Failed(world, cause, "reaches_out", str(error))
+    except MemoryError:
+        return Failed(world, cause, "greedy", "the memory that it may use was not enough")
     except Exception as error:  # a strategy is anybody's code: whatever it raises is the finding
         if isinstance(error, NoEngine) and cause.kind == "submitted":
             raise
@@ -133,7 +146,7 @@ def _edge(strategy: Strategy, world: World, cause: Cause) -> Edge:
     return Moved(world, cause, commands, world.after(cause, state, commands))
 
 
-def _checked(step: Step) -> tuple[State, tuple[AnyCommand, ...]]:
+def _checked(step: Step) -> tuple[State, tuple[Instruction, ...]]:
     """The step, if it is one.
 
     Raises:
@@ -152,5 +165,5 @@ def _checked(step: Step) -> tuple[State, tuple[AnyCommand, ...]]:
 def _is_step(step: object) -> bool:
     match step:
         case (Struct(), [*commands]):
-            return all(isinstance(c, Command) for c in commands)
+            return all(isinstance(c, Command | Renew) for c in commands)
     return False

@@ -36,7 +36,7 @@ class Hold(Struct, frozen=True, order=True):
         return f"{self.engine} ({self.verb})"
 
 
-class Ledger(Struct, frozen=True):
+class Ledger(Struct, frozen=True, cache_hash=True):
     """The pages of one flow that nobody has given back or asked back.
 
     Pages are taken when the command that needs them is sent: from then on the engine may have
@@ -52,18 +52,27 @@ class Ledger(Struct, frozen=True):
 
     def commanded(self, command: AnyCommand) -> Ledger:
         """The ledger once a command is on its way."""
-        if isinstance(command, Release):
-            return self.lost(command.engine)
         entry, name = frozenset({Hold(command.engine, verb(command))}), verb(command)
+        if isinstance(command, Release):
+            return replace(self.lost(command.engine), told=self.told | entry)
         return Ledger(
             holds=self.holds | (entry if name in TAKING else frozenset()),
             generators=self.generators | ({command.engine} if name == "StartGenerate" else set()),
             told=self.told | entry,
         )
 
+    def renewed(self) -> Ledger:
+        """The ledger of a new attempt: whatever the engines were told before, they are told anew.
+        What they hold they go on holding until they are released."""
+        return replace(self, told=frozenset())
+
     def was_told(self, command: AnyCommand) -> bool:
         """Is this a repeat, which the engine takes for a duplicate and does not carry out?"""
         return Hold(command.engine, verb(command)) in self.told
+
+    def was_released(self, engine: str) -> bool:
+        """Then it refuses whatever it is told in this attempt."""
+        return Hold(engine, "Release") in self.told
 
     def answered(self, engine: str, answer: Event) -> Ledger:
         """The ledger after what an engine said of a command that it owed an answer to."""

@@ -4,18 +4,21 @@ A strategy is a pure function ``(state, event) -> (state, commands)``. It handle
 and hands the rest to `common`:
 
 ```
-Idle --Submitted--> Preparing --Prepared--> Sending --Sent--> Generating --Finished--> Done
-  |                     |                      |                  ^   |
-  |                     +---- all is cached ---+------------------+   |
-  +---- one engine does it all --------------------------------->-+   |
+Idle --Submitted--> Preparing --Prepared--> Sending --Sent, Started--> Generating --Finished--> Done
+  |                     |                                                  ^   |
+  |                     +---- all is cached -------------------------------+   |
+  +---- one engine does it all ------------------------------------------>-+   |
        any of them --Cancelled, TimedOut, Refused, EngineLost--> Done (pages released)
 ```
+
+The decoder is told to start together with the transfer, and begins when the last byte has landed:
+that saves the way from the prefiller to the router and on to the decoder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -24,18 +27,25 @@ from bus.messages import (
     Answer,
     AnyCommand,
     Cancelled,
+    Directed,
     EngineLost,
     Event,
     Finished,
     PrepRecv,
     Refused,
     Release,
+    RemoteSend,
     Request,
+    Sent,
+    Started,
     StartGenerate,
     Superseded,
     TimedOut,
 )
 from bus.tokens import Tokens
+
+FEW_OF: Final = 8
+"""One of so many tokens is few."""
 
 
 class Job(Struct, frozen=True):
@@ -78,13 +88,15 @@ class Preparing(Struct, frozen=True, tag=True):
 
 
 class Sending(Struct, frozen=True, tag=True):
-    """The prefiller is computing pages and writing them into the decoder's."""
+    """The prefiller is computing pages and writing them into the decoder's, which will begin by
+    itself."""
 
     job: Job
 
 
 class Generating(Struct, frozen=True, tag=True):
-    """The decoder is answering; tokens go straight to the user."""
+    """The decoder is answering; tokens go straight to the user. Where there is a ``prefill``, it
+    has not yet said itself that all has arrived."""
 
     job: Job
 
@@ -117,27 +129,56 @@ State: TypeAlias = Idle | Preparing | Sending | Generating | Done
 Instruction: TypeAlias = AnyCommand | Renew
 Step: TypeAlias = tuple[State, Sequence[Instruction]]
 Strategy: TypeAlias = Callable[[State, Event], Step]
+S = TypeVar("S", bound=Struct)
+"""A state, perhaps a strategy's own."""
 
 
 class Unexpected(Exception):
     """No transition leads out of this state by this event."""
 
-    def __init__(self, state: State, event: Event) -> None:
+    def __init__(self, state: Struct, event: Event) -> None:
         super().__init__(f"{type(event).__name__} while {type(state).__name__}")
         self.state, self.event = state, event
 
 
 def prepare(job: Job) -> Step:
-    """Have the decoder reserve pages for what the prefiller will send."""
+    """Have the decoder reserve pages for what the prefiller will send; or have it answer, where
+    nobody is to send anything."""
+    if job.prefill in ("", job.decode) or job.split == 0:
+        return generate(Job(job.request, job.decode))
     return Preparing(job), [PrepRecv(job.decode, job.prompt, end=job.split)]
+
+
+def send(job: Job, grant: bytes, matched: int) -> Step:
+    """Have the prefiller send what the decoder does not have, and the decoder answer as soon as it
+    is there; where it has everything, at once."""
+    if matched == job.split:
+        return generate(job)
+    sent = RemoteSend(job.prefill, job.prompt, grant, matched, job.split)
+    return Sending(job), [sent, _start(job)]
 
 
 def generate(job: Job) -> Step:
     """Have the decoder answer. The prefiller, if there was one, is out of it from here on."""
-    start = StartGenerate(
-        job.decode, job.prompt, job.split, job.request.sampling, job.request.reply
+    return Generating(replace(job, prefill="")), [_start(job)]
+
+
+def nearly_all(num_tokens: int, cached: int) -> bool:
+    """Is so much of so many tokens cached that the rest is not worth another engine?"""
+    return 0 < cached < num_tokens <= cached + num_tokens // FEW_OF
+
+
+def alone(job: Job, engine: str) -> Step:
+    """Leave everything that was begun, and have one engine do it all."""
+    state, commands = generate(Job(job.request, engine))
+    return state, [*job.release(), Renew(), *commands]
+
+
+def _start(job: Job) -> StartGenerate:
+    asked = job.request
+    return StartGenerate(
+        job.decode, job.prompt, job.split, asked.sampling, asked.reply, asked.offset
     )
-    return Generating(replace(job, prefill="")), [start]
 
 
 def common(state: State, event: Event) -> Step:
@@ -151,14 +192,22 @@ def common(state: State, event: Event) -> Step:
     match state, event:
         case Done(), _:
             return state, []
-        case Generating(), Finished():
-            return Done("finished"), []
+        case Sending(job), Started():
+            return Generating(job), []
+        case ((Sending(job) | Generating(job)), Sent()):
+            return Generating(replace(job, prefill="")), []
+        case ((Sending(job) | Generating(job)), Finished()):
+            return Done("finished"), [Release(job.prefill)] if job.prefill else []
+        case Generating(job), Refused("RemoteSend"):  # late: what it sent had arrived
+            return Generating(replace(job, prefill="")), []
+        case Generating(job), EngineLost(lost) if lost == job.prefill:
+            return Generating(replace(job, prefill="")), []
         case Preparing(job) | Sending(job) | Generating(job), _:
             return interrupted(state, job, event)
     raise Unexpected(state, event)
 
 
-def interrupted(state: State, job: Job, event: Event) -> Step:
+def interrupted(state: S, job: Job, event: Event) -> tuple[S | Done, Sequence[Instruction]]:
     """Give up, pages released, where the event leaves no other way; else stay."""
     match event:
         case Cancelled():
@@ -172,6 +221,6 @@ def interrupted(state: State, job: Job, event: Event) -> Step:
             return Done("engine_lost", f"engine {lost} was lost"), job.release(lost)
         case Superseded():
             return Done("superseded"), []
-        case EngineLost() | Answer():
+        case EngineLost() | Directed() | Answer():
             return state, []
     raise Unexpected(state, event)

@@ -12,14 +12,19 @@ from bus.messages import (
     Cancelled,
     PrepRecv,
     Query,
+    Release,
     RemoteSend,
+    Request,
     StartGenerate,
+    Superseded,
     TimedOut,
 )
+from bus.tokens import Tokens
 
 from .answers import grant_of, resolve, verb
 from .explore import Edge, Failed, Moved
 from .ledger import Ledger
+from .machine import Renew
 
 Problem: TypeAlias = Literal[
     "unhandled",
@@ -31,11 +36,17 @@ Problem: TypeAlias = Literal[
     "dead_engine",
     "starts_twice",
     "repeats",
+    "wrong_answer",
+    "meddles",
     "bad_command",
     "not_bytes",
     "endless",
     "too_many_worlds",
     "serves_nobody",
+    "stalls",
+    "greedy",
+    "reaches_out",
+    "no_verdict",
 ]
 
 
@@ -46,8 +57,8 @@ class Fault(Struct, frozen=True):
     message: str
 
 
-def faults(edge: Edge) -> Iterator[Fault]:
-    """Every rule that this edge breaks."""
+def faults(edge: Edge, asked: Request) -> Iterator[Fault]:
+    """Every rule that this edge breaks, on a path that began with ``asked``."""
     if isinstance(edge, Failed):
         yield Fault(
             edge.why, f"{type(edge.before.state).__name__} does not take it: {edge.message}"
@@ -58,6 +69,7 @@ def faults(edge: Edge) -> Iterator[Fault]:
     yield from _ignored(edge)
     if edge.commands:
         yield from _commands(edge)
+        yield from _wrong_answers(edge, asked)
 
 
 def _leak(edge: Moved) -> Iterator[Fault]:
@@ -84,18 +96,26 @@ def _ignored(edge: Moved) -> Iterator[Fault]:
             yield Fault("ignored", "the user has cancelled, and the flow goes on as before")
         case TimedOut() if unchanged and not edge.before.is_done:
             yield Fault("ignored", "the time has run out, and the flow goes on as before")
+        case Superseded() if not edge.after.is_done:
+            yield Fault("ignored", "another router has the flow, and ours goes on with it")
+        case Superseded() if edge.commands:
+            sent = ", ".join(map(verb, edge.commands))
+            yield Fault("meddles", f"another router has the flow, and is disturbed by {sent}")
 
 
 def _commands(edge: Moved) -> Iterator[Fault]:
     ledger = edge.before.heard(edge.cause).ledger
     for command in edge.commands:
+        if isinstance(command, Renew):
+            ledger = ledger.renewed()
+            continue
         if command.engine not in edge.after.alive:
             yield Fault("dead_engine", f"{verb(command)} goes to {command.engine}, which is dead")
         if isinstance(command, StartGenerate) and ledger.generators:
             first = ", ".join(sorted(ledger.generators))
             message = f"{command.engine} is told to generate, and so was {first}"
             yield Fault("starts_twice", message)
-        elif not isinstance(command, Query) and ledger.was_told(command):
+        elif not isinstance(command, Query | Release) and ledger.was_told(command):
             yield Fault(
                 "repeats", f"{command.engine} takes a second {verb(command)} for a duplicate"
             )
@@ -103,8 +123,31 @@ def _commands(edge: Moved) -> Iterator[Fault]:
         ledger = ledger.commanded(command)
 
 
+def _wrong_answers(edge: Moved, asked: Request) -> Iterator[Fault]:
+    """The user is to hear one answer to what he asked, whoever says it: no token of it may be
+    another, be missing, or come with another's number."""
+    answered = edge.before.heard(edge.cause).answered
+    for command in edge.commands:
+        if isinstance(command, StartGenerate) and (why := _differs(command, asked, answered)):
+            yield Fault("wrong_answer", f"StartGenerate to {command.engine} {why}")
+
+
+def _differs(command: StartGenerate, asked: Request, answered: Tokens) -> str:
+    """What is wrong with it; empty where nothing is."""
+    end = len(command.prompt) - command.offset
+    if command.prompt[:end] != asked.prompt:
+        return f"is not for the user's prompt with {command.offset} tokens of the answer after it"
+    if command.prompt[end:] != answered[: command.offset]:
+        return f"goes on from {command.offset} tokens that are not the answer so far"
+    if (command.sampling, command.reply) != (asked.sampling, asked.reply):
+        return "is not sampled or replied to as the user asked"
+    return ""
+
+
 def _certain_refusals(command: AnyCommand, ledger: Ledger) -> Iterator[str]:
     """Why every engine would refuse the command, if it would."""
+    if ledger.was_released(command.engine) and not isinstance(command, Query | Release):
+        yield f"{verb(command)} to {command.engine}, which was released in this attempt"
     match command:
         case PrepRecv(_, prompt, end):
             yield from _bad_range("PrepRecv", 0, end, len(prompt))

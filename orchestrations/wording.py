@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bus.messages import AnyCommand, EngineLost, Event, Finished, Prepared, Refused
+from bus.messages import Directed, EngineLost, Event, Finished, Prepared, Refused, Suspended
 
 from .answers import verb
 from .explore import Edge, Failed
+from .machine import Instruction, Renew
 from .world import Cause
 
 
@@ -38,10 +39,15 @@ def _event(event: Event) -> str:
             return f"{name}({reason})"
         case Refused(refused, reason):
             return f"{name}({refused}, {reason})"
-        case EngineLost(engine):
-            return f"{name}({engine})"
+        case EngineLost(engine, answered=answered) | Directed(engine, answered):
+            so_far = f", {len(answered)} answered" if answered else ""
+            return f"{name}({engine}{so_far})"
+        case Suspended(_, answered):
+            return f"{name}({len(answered)} answered)"
     return name
 
 
-def _command(command: AnyCommand) -> str:
+def _command(command: Instruction) -> str:
+    if isinstance(command, Renew):
+        return "Renew"
     return f"{verb(command)} to {command.engine}"

@@ -15,6 +15,7 @@ from actors.routing import (
     RouterInput,
     Ticked,
     Undelivered,
+    Wished,
     Withdrawn,
 )
 from bus.codec import decode, decode_public, encode
@@ -23,6 +24,7 @@ from bus.messages import (
     Answer,
     AnyCommand,
     Beat,
+    Committed,
     Event,
     Finished,
     Followed,
@@ -46,6 +48,9 @@ from bus.tokens import Tokens
 from orchestrations.data_parallel import data_parallel
 from orchestrations.disaggregated import disaggregated
 from orchestrations.machine import State, Step
+from orchestrations.migrate_context import migrate_context
+from orchestrations.migrate_running import migrate_running
+from orchestrations.resilient import resilient
 
 FLOW = "f" * 32
 PROMPT = Tokens(range(40))
@@ -60,10 +65,13 @@ class Router:
 
     def __init__(self) -> None:
         config = RouterConfig("r0", stall_s=60.0)
-        strategies = {
+        strategies: dict[str, Any] = {
             "data_parallel": data_parallel,
             "disaggregated": disaggregated,
             "faulty": faulty,
+            "migrate_context": migrate_context,
+            "migrate_running": migrate_running,
+            "resilient": resilient,
         }
         self.core = RouterCore(config, strategies)
         self.now = 100.0
@@ -123,13 +131,13 @@ def test_a_disaggregated_flow_runs_from_prepare_to_the_end(router: Router) -> No
     router.ask()
 
     sending = router.answer("d0", Prepared(b"grant", 16))
-    generating = router.answer("p0", Sent(10, 0.1, "shm"))
+    router.answer("p0", Sent(10, 0.1, "shm"))
     router.answer("d0", Started(39))
     ended = router.answer("d0", Finished("stop", Usage(completion_tokens=3)))
 
-    assert commands(sending) == [RemoteSend("p0", PROMPT, b"grant", 16, 39)]
-    assert commands(generating) == [
-        StartGenerate("d0", PROMPT, 39, Sampling(), Mailbox("inbox"), offset=0)
+    assert commands(sending) == [
+        RemoteSend("p0", PROMPT, b"grant", 16, 39),
+        StartGenerate("d0", PROMPT, 39, Sampling(), Mailbox("inbox"), offset=0),
     ]
     assert commands(ended) == []
     assert said(ended) == []
@@ -153,7 +161,8 @@ def test_every_order_of_a_flow_has_its_priority_and_adapter(router: Router) -> N
 
     orders = [e.order for e in (*asked, *answered) if isinstance(e, Send)]
 
-    assert [(type(o.command), o.priority) for o in orders] == [(PrepRecv, 5), (RemoteSend, 5)]
+    assert [type(o.command) for o in orders] == [PrepRecv, RemoteSend, StartGenerate]
+    assert {o.priority for o in orders} == {5}
     assert {o.adapter for o in orders} == {"legal"}
 
 
@@ -370,7 +379,9 @@ def test_a_busy_engine_is_passed_over_before_its_next_beat(router: Router) -> No
 def test_the_whole_flow_is_one_trace(router: Router) -> None:
     router.ask()
     router.answer("d0", Prepared(b"grant", 0))
+    router.now += 0.5
     router.answer("p0", Sent(10, 0.1, "shm"))
+    router.now += 0.5
     effects = router.answer("d0", Finished("stop", Usage()))
 
     [record] = [e for e in effects if isinstance(e, Record)]
@@ -379,3 +390,84 @@ def test_the_whole_flow_is_one_trace(router: Router) -> None:
         "microserve.request", "Preparing", "Sending", "Generating",
         "send PrepRecv", "send RemoteSend", "send StartGenerate",
     }  # fmt: skip
+
+
+def resilient_flow(router: Router) -> None:
+    """Generating at d0, three tokens heard, another decoder at hand."""
+    router.beat("d1", "decode", load=5)
+    router.ask("resilient")
+    router.answer("d0", Prepared(b"grant", 0))
+    router.answer("p0", Sent(10, 0.1, "shm"))
+    router.answer("d0", Started(39))
+    router.hear((Followed(FLOW, 0, Tokens((7, 8, 9))),))
+
+
+def orders(effects: list[Effect]) -> list[tuple[str, int, str]]:
+    sent = [e.order for e in effects if isinstance(e, Send)]
+    return [(o.command.engine, o.attempt, type(o.command).__name__) for o in sent]
+
+
+def test_a_lost_engine_is_told_with_what_was_answered_and_a_new_attempt_goes_on(
+    router: Router,
+) -> None:
+    resilient_flow(router)
+
+    effects = router.beat("d0", "decode", leaving=True)
+
+    assert orders(effects) == [("d0", 1, "Release"), ("d1", 2, "PrepRecv")]
+    [_, prepare] = commands(effects)
+    assert isinstance(prepare, PrepRecv)
+    assert prepare.prompt == PROMPT + Tokens([7, 8, 9])
+
+
+def test_what_an_earlier_attempt_is_answered_is_late(router: Router) -> None:
+    resilient_flow(router)
+    router.beat("d0", "decode", leaving=True)
+
+    effects = router.answer("d0", Finished("stop", Usage()), attempt=1)
+
+    assert effects == []
+    assert router.core.statistics().late == 1
+    assert router.answer("d1", Prepared(b"grant", 0), attempt=2) != []
+
+
+def test_an_order_for_an_incarnation_that_is_over_means_that_the_engine_was_lost(
+    router: Router,
+) -> None:
+    router.beat("d1", "decode", load=5)
+    router.ask("resilient")
+
+    effects = router.answer("d0", Refused("PrepRecv", "stale_epoch"))
+
+    assert orders(effects)[-1] == ("d1", 2, "PrepRecv")
+    assert FLOW in router.core.flows
+
+
+def test_an_operators_wish_reaches_the_strategy_with_the_answer_so_far(router: Router) -> None:
+    router.beat("d1", "decode", load=5)
+    router.ask("migrate_running")
+    router.answer("d0", Prepared(b"", 39))
+    router.hear((Followed(FLOW, 0, Tokens((7, 8, 9))),))
+
+    effects = router.hear(Wished(FLOW, "d1"))
+
+    assert commands(effects) == [PrepRecv("d1", PROMPT + Tokens([7, 8, 9]), end=42)]
+
+
+def test_a_wish_for_an_unknown_flow_or_engine_changes_nothing(router: Router) -> None:
+    router.ask("migrate_running")
+
+    assert router.hear(Wished("e" * 32, "d0")) == []
+    assert router.hear(Wished(FLOW, "nobody")) == []
+
+
+def test_a_context_that_is_kept_is_told_by_the_router(router: Router) -> None:
+    request = Request(PROMPT, Sampling(max_tokens=0), Mailbox("inbox"), engine="d0")
+    router.hear(Asked(FLOW, "m", request, "migrate_context"))
+    router.answer("d0", Prepared(b"grant", 0))
+    router.answer("p0", Sent(10, 0.1, "shm"))
+
+    effects = router.answer("d0", Committed(32))
+
+    assert said(effects) == [Done(FLOW, 0, "length", Usage(prompt_tokens=40))]
+    assert router.core.statistics().outcomes == {"kept": 1}

@@ -296,7 +296,9 @@ def test_suspending_stops_a_request_and_keeps_its_pages() -> None:
 
     outcomes = rig.order("f", Suspend("a"))
 
-    assert events(outcomes) == [Suspended(12)]
+    [suspended] = events(outcomes)
+    assert isinstance(suspended, Suspended)
+    assert suspended == Suspended(12, Tokens(rig.runner.continuation(PROMPT, 3)))
     assert not rig.engine.has_work
     assert rig.statistics.used_pages == 3
     assert rig.statistics.suspended == 1
@@ -342,7 +344,9 @@ def test_suspending_what_does_not_generate_is_out_of_order_and_may_be_tried_agai
     b.hear()
     b.step()
 
-    assert events(b.order("f", Suspend("b"))) == [Suspended(10)]
+    assert events(b.order("f", Suspend("b"))) == [
+        Suspended(10, Tokens(b.runner.continuation(PROMPT, 1)))
+    ]
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 4])

@@ -82,13 +82,13 @@ def test_only_a_generation_gives_signs_of_life() -> None:
     assert signs == [Started(matched=0)]
 
 
-def test_nothing_a_page_half_or_all_may_be_cached() -> None:
+def test_nothing_a_page_half_all_full_pages_or_all_may_be_cached() -> None:
     prompt = Tokens(range(100))
 
     prepared = [e for e in endings(PrepRecv("d0", prompt, -1)) if isinstance(e, Prepared)]
 
-    assert [e.matched for e in prepared] == [0, PAGE_SIZE, 48, 99]
-    assert [e.grant for e in prepared] == [grant_of("d0")] * 3 + [b""]
+    assert [e.matched for e in prepared] == [0, PAGE_SIZE, 48, 96, 99]
+    assert [e.grant for e in prepared] == [grant_of("d0")] * 4 + [b""]
 
 
 @given(length=st.integers(0, 50), index=st.none() | st.integers(-50, 50))

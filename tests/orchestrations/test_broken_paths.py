@@ -47,7 +47,7 @@ def test_a_forgotten_release_is_a_leak() -> None:
     assert "p0 (RemoteSend)" in finding.message
     assert finding.path == (
         "Submitted -> Preparing; PrepRecv to d0",
-        "Prepared(matched=0) from d0 -> Sending; RemoteSend to p0",
+        "Prepared(matched=0) from d0 -> Sending; RemoteSend to p0, StartGenerate to d0",
         "Cancelled -> Done; Release to d0",
     )
 
@@ -139,7 +139,7 @@ def test_a_late_answer_that_raises_is_found() -> None:
     finding = found(forgets_that_answers_come_twice, "unhandled")
 
     assert finding.path[-1] == (
-        "Prepared(matched=15) from d0, late or again -> Unexpected: Prepared while Generating"
+        "Prepared(matched=0), late or again -> Unexpected: Prepared while Generating"
     )
 
 
@@ -153,8 +153,8 @@ def test_an_answer_after_the_end_that_raises_is_found() -> None:
     finding = found(believes_in_silence, "unhandled")
 
     assert finding.path[-2:] == (
-        "Cancelled -> Done; Release to p0, Release to d0",
-        "Sent from p0 -> Unexpected: Sent while Done",
+        "Refused(PrepRecv, busy) from d0 -> Done; Release to p0, Release to d0",
+        "Sent, late or again -> Unexpected: Sent while Done",
     )
 
 
@@ -212,4 +212,4 @@ def test_waiting_for_an_engine_that_is_gone_is_stuck() -> None:
 
     finding = found(keeps_hoping, "stuck")
 
-    assert finding.path[-1] == "EngineLost(p0) -> Sending"
+    assert finding.path[-1] == "EngineLost(d0) -> Sending"

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from itertools import pairwise
 
+from msgspec.structs import replace
+
 from bus.fleet import Fleet
 from bus.messages import Finished, Submitted
 from orchestrations.data_parallel import data_parallel
@@ -19,13 +21,13 @@ from orchestrations.disaggregated import disaggregated
 from orchestrations.explore import explore
 from orchestrations.shapes import shape
 pair = shape("1 prefill, 1 decode", 16)
-for edge in explore(disaggregated, pair.request, pair.fleet):
+for edge in explore(disaggregated, pair):
     print(edge)
 """
 
 
 def test_the_walk_begins_with_the_request_and_takes_the_answer_first() -> None:
-    walk = explore(data_parallel, ONE.request, ONE.fleet)
+    walk = explore(data_parallel, ONE)
 
     first, second, *_ = walk
 
@@ -34,7 +36,7 @@ def test_the_walk_begins_with_the_request_and_takes_the_answer_first() -> None:
 
 
 def test_every_edge_is_walked_once() -> None:
-    edges = list(explore(disaggregated, PAIR.request, PAIR.fleet))
+    edges = list(explore(disaggregated, PAIR))
 
     assert len({(e.before, e.cause) for e in edges}) == len(edges)
 
@@ -56,7 +58,7 @@ def _with_sets_sorted(text: str) -> str:
 
 
 def test_a_path_leads_from_the_start_to_the_world_step_by_step() -> None:
-    walk = explore(disaggregated, PAIR.request, PAIR.fleet)
+    walk = explore(disaggregated, PAIR)
     edges = [e for e in walk if isinstance(e, Moved)]
     world = edges[-1].before
 
@@ -68,8 +70,8 @@ def test_a_path_leads_from_the_start_to_the_world_step_by_step() -> None:
 
 
 def test_a_walk_says_whether_it_saw_everything() -> None:
-    whole = explore(disaggregated, PAIR.request, PAIR.fleet)
-    part = explore(disaggregated, PAIR.request, PAIR.fleet, max_worlds=10)
+    whole = explore(disaggregated, PAIR)
+    part = explore(disaggregated, PAIR, max_worlds=10)
 
     for walk in (whole, part):
         list(walk)
@@ -81,4 +83,4 @@ def test_a_walk_says_whether_it_saw_everything() -> None:
 
 
 def test_a_fleet_that_is_declined_has_no_edges() -> None:
-    assert list(explore(disaggregated, PAIR.request, Fleet())) == []
+    assert list(explore(disaggregated, replace(PAIR, fleet=Fleet()))) == []

@@ -54,4 +54,4 @@ def test_an_unknown_name_ends_in_one(capsys: pytest.CaptureFixture[str]) -> None
     status = main(["nobody"])
 
     assert status == 1
-    assert "there are data_parallel, disaggregated" in capsys.readouterr().err
+    assert "there are adaptive, balanced, data_parallel, disaggregated" in capsys.readouterr().err

@@ -28,7 +28,7 @@ def test_the_reasons_to_give_up_share_an_arrow() -> None:
 def test_an_event_that_leads_two_ways_has_two_arrows() -> None:
     lines = mermaid(disaggregated, (PAIR,)).splitlines()
 
-    assert "    Preparing --> Sending: Prepared / RemoteSend" in lines
+    assert "    Preparing --> Sending: Prepared / RemoteSend, StartGenerate" in lines
     assert "    Preparing --> Generating: Prepared / StartGenerate" in lines
 
 

@@ -8,11 +8,8 @@ from msgspec import Struct
 from bus.messages import (
     Answer,
     Cancelled,
-    Commit,
-    Committed,
     EngineLost,
     Event,
-    Finished,
     Matched,
     Prepared,
     Query,
@@ -20,6 +17,7 @@ from bus.messages import (
     Release,
     Released,
     RemoteSend,
+    Sent,
     Submitted,
     Suspend,
     Suspended,
@@ -40,7 +38,6 @@ from orchestrations.machine import (
     Step,
     common,
     generate,
-    prepare,
 )
 from orchestrations.registry import names, strategies
 from orchestrations.shapes import SHAPES, Shape
@@ -62,7 +59,7 @@ def test_a_shipped_strategy_passes_on_every_shape(name: str) -> None:
 def test_the_loss_of_an_engine_that_is_not_part_of_the_job_changes_nothing(shape: Shape) -> None:
     losses = [
         move
-        for move in explore(disaggregated, shape.request, shape.fleet)
+        for move in explore(disaggregated, shape)
         if isinstance(move, Moved)
         and isinstance(move.cause.event, EngineLost)
         and isinstance(move.before.state, Preparing | Sending | Generating)
@@ -72,19 +69,13 @@ def test_the_loss_of_an_engine_that_is_not_part_of_the_job_changes_nothing(shape
     assert all(m.after.state == m.before.state and not m.commands for m in losses)
 
 
-def eager(state: State, event: Event) -> Step:
-    """The decoder is told to generate together with the transfer, and waits for it by itself."""
+def in_turn(state: State, event: Event) -> Step:
+    """The decoder is told to generate when the router has heard that all has arrived."""
     match state, event:
-        case Idle(), Submitted(request, fleet):
-            prefill, decode = fleet.pair()
-            if prefill == decode:
-                return data_parallel(state, event)
-            return prepare(Job(request, decode, prefill, split=len(request.prompt) - 1))
         case Preparing(job), Prepared(grant, matched) if matched < job.split:
-            send = RemoteSend(job.prefill, job.prompt, grant, matched, job.split)
-            return Generating(job), [send, *generate(job)[1]]
-        case Generating(job), Finished():
-            return Done("finished"), [Release(job.prefill)] if job.prefill else []
+            return Sending(job), [RemoteSend(job.prefill, job.prompt, grant, matched, job.split)]
+        case Sending(job), Sent():
+            return generate(job)
     return disaggregated(state, event)
 
 
@@ -129,19 +120,6 @@ def curious(state: State | Asking, event: Event) -> Step:
     return common(state, event)  # type: ignore[arg-type]
 
 
-def keeps_the_context(state: State, event: Event) -> Step:
-    """Moves a context to another engine, and generates nothing."""
-    match state, event:
-        case Preparing(job) | Sending(job), _:
-            after, commands = disaggregated(state, event)
-            if isinstance(after, Generating):
-                return after, [Commit(job.decode)]
-            return after, commands
-        case Generating(), Committed():
-            return Done("finished"), []
-    return disaggregated(state, event)
-
-
 def stops_at_the_first_sign(state: State, event: Event) -> Step:
     """Suspends instead of giving up when the time runs out, then lets go of the pages."""
     match state, event:
@@ -152,7 +130,7 @@ def stops_at_the_first_sign(state: State, event: Event) -> Step:
     return data_parallel(state, event)
 
 
-def resilient(state: State, event: Event) -> Step:
+def restarting(state: State, event: Event) -> Step:
     """Begins again on another engine, if there is one, when the one that answers is lost."""
     match state, event:
         case Generating(job), EngineLost(lost, fleet) if lost == job.decode and fleet.engines:
@@ -161,7 +139,7 @@ def resilient(state: State, event: Event) -> Step:
 
 
 @pytest.mark.parametrize(
-    "strategy", [eager, resilient, polite, curious, keeps_the_context, stops_at_the_first_sign]
+    "strategy", [in_turn, restarting, polite, curious, stops_at_the_first_sign]
 )
 def test_a_sound_strategy_is_not_accused(strategy: object) -> None:
     verdict = check(strategy, (ONE, PAIR, TWO_DECODERS))  # type: ignore[arg-type]

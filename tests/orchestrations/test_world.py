@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from bus.messages import (
-    AnyCommand,
     Cancelled,
+    Directed,
     EngineLost,
     Event,
-    Finished,
     Prepared,
     PrepRecv,
     Refused,
     Release,
     Released,
-    Sent,
     Started,
     StartGenerate,
     Superseded,
     Suspend,
     Suspended,
     TimedOut,
-    Usage,
 )
-from orchestrations.machine import Done, Generating, Job, Preparing, State
+from bus.tokens import Tokens
+from orchestrations.answers import SO_FAR
+from orchestrations.machine import Done, Generating, Instruction, Job, Preparing, Renew, State
 from orchestrations.world import Cause, World
 
 from .flows import FLEET, PROMPT, REQUEST
@@ -32,7 +31,7 @@ PREPARE = PrepRecv("d0", PROMPT, 39)
 START = StartGenerate("d0", PROMPT, 39, REQUEST.sampling, REQUEST.reply)
 
 
-def world_of(state: State, *commands: AnyCommand) -> World:
+def world_of(state: State, *commands: Instruction) -> World:
     """The world after these commands, whatever led to them."""
     return World(state, FLEET).after(Cause("news", TimedOut()), state, commands)
 
@@ -50,7 +49,7 @@ def test_what_is_owed_may_be_answered_and_anybody_may_die() -> None:
 
     assert kinds(world, "answer") == ["Finished"] * 4 + ["Refused"] * 5
     assert kinds(world, "progress") == ["Started"]
-    assert kinds(world, "news") == ["Cancelled", "TimedOut", "Superseded"] + ["EngineLost"] * 3
+    assert kinds(world, "news") == ["Cancelled", "TimedOut", "Superseded"] + ["EngineLost"] * 6
     assert kinds(world, "late") == []
 
 
@@ -132,13 +131,47 @@ def test_a_command_that_is_given_twice_is_owed_once() -> None:
 
 
 def test_worlds_reached_by_other_ways_are_the_same_world() -> None:
-    sent = answer("p0", "RemoteSend", Sent(1, 0.1, "memory"))
-    late = Cause("late", sent.event, sent.engine, sent.verb)
-    finished = Cause("late", Finished("stop", Usage()), "d0", "StartGenerate")
-    one = World(Done("finished"), FLEET, late=(finished,))
+    one = World(Done("finished"), FLEET, late=frozenset({("StartGenerate", False)}))
 
     other = one.after(Cause("news", Cancelled()), one.state, [])
 
     assert one == other
     assert hash(one) == hash(other)
-    assert late not in one.late
+
+
+def test_what_was_answered_so_far_is_nothing_or_something_once_an_engine_generates() -> None:
+    world = world_of(Generating(JOB), START)
+
+    lost = EngineLost("d0", FLEET.without("d0"), SO_FAR)
+    after = world.after(Cause("news", lost), world.state, [])
+
+    assert world_of(Preparing(JOB), PREPARE).answers() == (Tokens(),)
+    assert world.answers() == (Tokens(), SO_FAR)
+    assert after.answers() == (SO_FAR,)
+
+
+def test_an_operator_directs_as_often_as_the_shape_says() -> None:
+    world = World(Generating(JOB), FLEET, owed=(START,), directions=1)
+
+    after = world.after(Cause("news", Directed("d1")), world.state, [])
+
+    assert kinds(world, "news").count("Directed") == len(FLEET.engines)
+    assert kinds(after, "news").count("Directed") == 0
+
+
+def test_a_new_attempt_is_owed_nothing_but_engines_hold_what_they_held() -> None:
+    world = world_of(Generating(JOB), START, Renew(), PREPARE)
+
+    assert world.owed == (PREPARE,)
+    assert {str(h) for h in world.ledger.holds} == {"d0 (StartGenerate)", "d0 (PrepRecv)"}
+    assert not world.ledger.was_told(START)
+    assert world.ledger.was_told(PREPARE)
+
+
+def test_where_a_flow_is_done_it_makes_no_difference_how() -> None:
+    one = world_of(Done("refused", "busy"), Release("d0")).at_rest()
+    other = world_of(Done("refused", "too long"), Release("p0")).at_rest()
+    leaking = world_of(Done("refused"), START)
+
+    assert one == other
+    assert leaking.at_rest() == leaking
