@@ -64,7 +64,11 @@ def test_a_flow_is_recorded_with_all_its_events_and_commands() -> None:
 
     [recording] = [e.recording for e in effects if hasattr(e, "recording")]
 
-    assert (recording.flow, recording.orchestration, recording.version) == (FLOW, "disaggregated", 0)
+    assert (recording.flow, recording.orchestration, recording.version) == (
+        FLOW,
+        "disaggregated",
+        0,
+    )
     assert recording.outcome == "finished"
     assert recording.is_whole
     first, second = recording.steps[:2]
