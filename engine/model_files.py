@@ -19,7 +19,7 @@ from threading import Lock
 import msgspec
 from msgspec import Struct
 
-from bus.transfers import PoolShape
+from bus.transfers import PageLayout, PoolShape
 
 from .conversion_cache import converted
 from .file_digest import sampled_digest
@@ -91,6 +91,13 @@ class ModelFiles:
             page_size=page_size,
             page_bytes=values * DTYPE_BYTES[dtype],
             fingerprint=_digest(self.fingerprint, LAYOUT_VERSION, dtype, page_size, *heads),
+            layout=PageLayout(
+                model=self.fingerprint,
+                dtype=dtype,
+                num_kv_heads=config.num_kv_heads,
+                head_dim=config.head_dim,
+                version=LAYOUT_VERSION,
+            ),
         )
 
     def _identity(self) -> tuple[Path, ...]:
