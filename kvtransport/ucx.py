@@ -189,6 +189,7 @@ class UcxTransport:
             self._commands.run(_COMMANDS)
             busy = self._advance()
             timeout_s = self._commands.ask(self._handler.turn)
+            busy |= self._notice()  # what the turn flushed may have landed at once
             if not busy and timeout_s != 0:
                 self._sleep(timeout_s)
         self._commands.close()
