@@ -21,7 +21,7 @@ from types import MappingProxyType
 import msgspec
 from msgspec import Struct
 
-from bus.transfers import PoolShape
+from bus.transfers import PageLayout, PoolShape
 
 from .backend import Weights
 from .conversion_cache import converted
@@ -106,14 +106,21 @@ class ModelFiles:
             raise ValueError(f"{num_pages} pages of {page_size} tokens: both must be at least 1")
         config = self.config
         heads = (config.num_layers, config.num_kv_heads, config.head_dim)
-        kind = dtype if weights == "float32" else f"{dtype} of {weights}"
+        model = self.fingerprint if weights == "float32" else f"{self.fingerprint} in {weights}"
         values = 2 * page_size * config.num_kv_heads * config.head_dim
         return PoolShape(
             num_layers=config.num_layers,
             num_pages=num_pages,
             page_size=page_size,
             page_bytes=values * DTYPE_BYTES[dtype],
-            fingerprint=_digest(self.fingerprint, LAYOUT_VERSION, kind, page_size, *heads),
+            fingerprint=_digest(model, LAYOUT_VERSION, dtype, page_size, *heads),
+            layout=PageLayout(
+                model=model,
+                dtype=dtype,
+                num_kv_heads=config.num_kv_heads,
+                head_dim=config.head_dim,
+                version=LAYOUT_VERSION,
+            ),
         )
 
     def _identity(self) -> tuple[Path, ...]:
