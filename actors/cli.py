@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from functools import wraps
+from pathlib import Path
 from typing import Any, ParamSpec, get_args
 
 import click
@@ -20,7 +21,7 @@ from observability.sink import TracingError
 from orchestrations.source import OrchestrationError
 
 from .client import GenerateError
-from .options import EngineOptions, PoolTooSmall, RouterOptions
+from .options import EngineOptions, GatewayOptions, PoolTooSmall, RouterOptions
 from .settings import Settings, from_environment
 from .supervisor import ChildFailed, FleetOptions, find_running, numbered, roles
 
@@ -51,8 +52,8 @@ def main(context: click.Context, verbose: bool) -> None:
 
     The environment: MICROSERVE_NATS_URL, MICROSERVE_NAMESPACE, MICROSERVE_STATE_DIR (traces),
     MICROSERVE_CACHE_DIR (converted models), MICROSERVE_FLEET_KEY (signs KV grants),
-    MICROSERVE_LIBUCP, MICROSERVE_JAEGER_URL, NATS_SERVER_BIN, OTEL_EXPORTER_OTLP_ENDPOINT,
-    OTEL_EXPORTER_OTLP_PROTOCOL.
+    MICROSERVE_LIBUCP, MICROSERVE_JAEGER_URL, MICROSERVE_API_KEYS (a gateway's, with
+    commas), NATS_SERVER_BIN, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL.
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
@@ -141,6 +142,8 @@ def demo(
 @click.option("--orchestration", default="disaggregated", show_default=True)
 @click.option("--kv-mib", default=1024, show_default=True, type=click.IntRange(1),
               help="Memory for KV pages per engine.")  # fmt: skip
+@click.option("--http", "http_port", type=click.IntRange(0, 65535), metavar="PORT",
+              help="Start a gateway, too, at 127.0.0.1:PORT.")  # fmt: skip
 @model_option
 @url_option
 @click.pass_obj
@@ -151,6 +154,7 @@ def up(
     given_roles: tuple[Role, ...],
     orchestration: str,
     kv_mib: int,
+    http_port: int | None,
     model: str | None,
     url: str | None,
 ) -> None:
@@ -160,7 +164,9 @@ def up(
     if given_roles and len(given_roles) != engines:
         raise click.UsageError(f"--role was given {len(given_roles)} times for {engines} engines")
     names = numbered(given_roles) if given_roles else roles(engines)
-    options = FleetOptions(names, orchestration, model, ("--kv-mib", str(kv_mib)))
+    options = FleetOptions(
+        names, orchestration, model, ("--kv-mib", str(kv_mib)), http_port=http_port
+    )
     run(stay_up(settings, options, url or settings.nats_url))
 
 
@@ -250,6 +256,38 @@ def engine(settings: Settings, /, name: str | None, url: str | None, **given: An
     name = name or f"e-{secrets.token_hex(3)}"
     options = EngineOptions(broker_url(settings, url), name, **given)
     run(EngineProcess(settings, options).run())
+
+
+@main.command()
+@click.option("--name", help="Default: random.")
+@click.option("--host", default="127.0.0.1", show_default=True,
+              help="0.0.0.0 for everybody who can reach this machine: then give keys.")  # fmt: skip
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--keys", "keys_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="A file of API keys, one a line. Or MICROSERVE_API_KEYS.")  # fmt: skip
+@model_option
+@url_option
+@lifeline_option
+@click.pass_obj
+@clean_errors
+def gateway(
+    settings: Settings, /, name: str | None, url: str | None, keys_file: Path | None, **given: Any
+) -> None:
+    """Serve OpenAI's HTTP interface and the live page; an actor like the others.
+
+    \b
+    microserve gateway --port 8000
+    OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=none python my_program.py
+    """
+    from .gateway.keys import read_keys
+    from .processes import gateway
+
+    name = name or f"g-{secrets.token_hex(3)}"
+    keys = read_keys(keys_file.read_text()) if keys_file else list(settings.api_keys)
+    if keys_file and not keys:
+        raise click.UsageError(f"{keys_file} holds no key: one a line is wanted")
+    options = GatewayOptions(broker_url(settings, url), name, keys=tuple(keys), **given)
+    run(gateway(settings, options))
 
 
 # --- using it -----------------------------------------------------------------------------------
