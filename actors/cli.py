@@ -26,7 +26,7 @@ from .cli_parts import (
     url_option,
 )
 from .cli_versions import commands as version_commands
-from .options import DEFAULT_KV_MEMORY, EngineOptions, RouterOptions
+from .options import DEFAULT_KV_MEMORY, EngineOptions, GatewayOptions, RouterOptions
 from .settings import Settings, from_environment
 from .supervisor import FleetOptions, numbered, roles
 
@@ -43,8 +43,8 @@ def main(context: click.Context, verbose: bool) -> None:
 
     The environment: MICROSERVE_NATS_URL, MICROSERVE_NAMESPACE, MICROSERVE_STATE_DIR (traces),
     MICROSERVE_CACHE_DIR (converted models), MICROSERVE_FLEET_KEY (signs KV grants),
-    MICROSERVE_LIBUCP, MICROSERVE_JAEGER_URL, NATS_SERVER_BIN, OTEL_EXPORTER_OTLP_ENDPOINT,
-    OTEL_EXPORTER_OTLP_PROTOCOL.
+    MICROSERVE_LIBUCP, MICROSERVE_JAEGER_URL, MICROSERVE_API_KEYS (a gateway's, with
+    commas), NATS_SERVER_BIN, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL.
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
@@ -86,6 +86,8 @@ def demo(
 @click.option("--watch", "watched", multiple=True, metavar="FILE",
               type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Check a strategy and put it into service, again on every save.")  # fmt: skip
+@click.option("--http", "http_port", type=click.IntRange(0, 65535), metavar="PORT",
+              help="Start a gateway, too, at 127.0.0.1:PORT.")  # fmt: skip
 @model_option
 @url_option
 @click.pass_obj
@@ -98,6 +100,7 @@ def up(
     kv_memory: KvMemory | None,
     kv_mib: int | None,
     watched: tuple[Path, ...],
+    http_port: int | None,
     model: str | None,
     url: str | None,
 ) -> None:
@@ -108,7 +111,8 @@ def up(
         raise click.UsageError(f"--role was given {len(given_roles)} times for {engines} engines")
     names = numbered(given_roles) if given_roles else roles(engines)
     memory = _kv_memory(kv_memory, kv_mib) or Share(0.8 / engines)
-    options = FleetOptions(names, orchestration, model, ("--kv-memory", str(memory)))
+    given = ("--kv-memory", str(memory))
+    options = FleetOptions(names, orchestration, model, given, http_port=http_port)
     run(stay_up(settings, options, url or settings.nats_url, watched))
 
 
@@ -217,6 +221,38 @@ def engine(settings: Settings, /, name: str | None, url: str | None, **given: An
 
 def _kv_memory(size: KvMemory | None, mib: int | None) -> KvMemory | None:
     return Size(mib << 20) if mib else size
+
+
+@main.command()
+@click.option("--name", help="Default: random.")
+@click.option("--host", default="127.0.0.1", show_default=True,
+              help="0.0.0.0 for everybody who can reach this machine: then give keys.")  # fmt: skip
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--keys", "keys_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="A file of API keys, one a line. Or MICROSERVE_API_KEYS.")  # fmt: skip
+@model_option
+@url_option
+@lifeline_option
+@click.pass_obj
+@clean_errors
+def gateway(
+    settings: Settings, /, name: str | None, url: str | None, keys_file: Path | None, **given: Any
+) -> None:
+    """Serve OpenAI's HTTP interface and the live page; an actor like the others.
+
+    \b
+    microserve gateway --port 8000
+    OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=none python my_program.py
+    """
+    from .gateway.keys import read_keys
+    from .processes import gateway
+
+    name = name or f"g-{secrets.token_hex(3)}"
+    keys = read_keys(keys_file.read_text()) if keys_file else list(settings.api_keys)
+    if keys_file and not keys:
+        raise click.UsageError(f"{keys_file} holds no key: one a line is wanted")
+    options = GatewayOptions(broker_url(settings, url), name, keys=tuple(keys), **given)
+    run(gateway(settings, options))
 
 
 # --- using it -----------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -24,7 +24,9 @@ FIRST_BINARY = b"\x80"
 class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]: ...
 
-    def chat(self, messages: Sequence[ChatMessage]) -> list[int]: ...
+    def chat(
+        self, messages: Sequence[ChatMessage], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]: ...
 
 
 class BadRequest(Exception):
@@ -97,7 +99,7 @@ def admit(
 
 def _tokens(asked: GenerateRequest, tokenizer: Tokenizer) -> Tokens:
     if asked.messages is not None:
-        return _chat(asked.messages, tokenizer, asked.tag)
+        return _chat(asked, asked.messages, tokenizer)
     if isinstance(asked.prompt, str):
         return Tokens(tokenizer.encode(asked.prompt))
     try:
@@ -106,11 +108,11 @@ def _tokens(asked: GenerateRequest, tokenizer: Tokenizer) -> Tokens:
         raise BadRequest("bad_request", f"prompt: {error}", asked.tag) from None
 
 
-def _chat(messages: Sequence[ChatMessage], tokenizer: Tokenizer, tag: str) -> Tokens:
+def _chat(asked: GenerateRequest, messages: Sequence[ChatMessage], tokenizer: Tokenizer) -> Tokens:
     try:
-        return Tokens(tokenizer.chat(messages))
+        return Tokens(tokenizer.chat(messages, asked.tools))
     except ChatTemplateError as error:
-        raise BadRequest("bad_request", str(error), tag) from None
+        raise BadRequest("bad_request", str(error), asked.tag) from None
 
 
 def _check_prompt(prompt: Tokens, asked: GenerateRequest, limits: Limits) -> None:
@@ -166,6 +168,8 @@ def _check(asked: GenerateRequest, limits: Limits) -> None:
     if (asked.prompt is None) == (asked.messages is None):
         why = "give either 'prompt' or 'messages', not both and not neither"
         raise BadRequest("bad_request", why, asked.tag)
+    if asked.tools and asked.messages is None:
+        raise BadRequest("bad_request", "tools are for a chat: give 'messages'", asked.tag)
     for complaint in complaints(asked, limits.vocab_size):
         raise BadRequest("bad_request", complaint, asked.tag)
     known = limits.orchestrations

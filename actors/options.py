@@ -24,6 +24,17 @@ class RouterOptions(Struct, frozen=True):
     lifeline: bool = False
 
 
+class GatewayOptions(Struct, frozen=True):
+    url: str
+    name: str
+    model: str | None = None
+    """As a router's; its tokenizer spells the tokens of log-probabilities."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    keys: tuple[str, ...] = ()
+    lifeline: bool = False
+
+
 class EngineOptions(Struct, frozen=True):
     url: str
     name: str

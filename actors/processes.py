@@ -42,9 +42,10 @@ from .badge import Badge
 from .cachenews import CacheNews
 from .clock import monotone
 from .engine import EngineHost, NewsFeed
+from .gateway.host import GatewayConfig, GatewayHost
 from .hosting import HostCore
 from .intake import Limits
-from .options import EngineOptions, RouterOptions
+from .options import EngineOptions, GatewayOptions, RouterOptions
 from .recorder import Recorder, StoreRecorder
 from .recordings import RecordingError, RecordingStore
 from .router import Desk, Lasting, RouterHost
@@ -161,6 +162,21 @@ def _desk(files: ModelFiles) -> Desk:
     config = files.config
     known = tuple(sorted(strategies()))
     return Desk(files.tokenizer(), Limits(config.max_context, config.vocab_size, known))
+
+
+# --- gateway ------------------------------------------------------------------------------------
+
+
+async def gateway(settings: Settings, options: GatewayOptions) -> None:
+    """A gateway, from its options to its end."""
+    files = open_model(options.model, cache_dir=settings.cache_dir)
+    spells = {files.name: files.tokenizer().bytes_of}
+    config = GatewayConfig(options.host, options.port, Subjects(settings.namespace), options.keys)
+    async with NatsBus(options.url, name=options.name) as bus:
+        host = GatewayHost(bus, config, spells, monotone())
+        about = {"id": options.name}
+        await bus.announce(Service("microserve-gateway", VERSION, metadata=about))
+        await serve(host, options.name, options.lifeline)
 
 
 # --- engine -------------------------------------------------------------------------------------
