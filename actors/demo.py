@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import click
 from msgspec import Struct
@@ -22,6 +24,7 @@ from observability.summary import FlowSummary, flow_summary
 from observability.waterfall import where_time_went
 
 from .asking import only_model
+from .operating import store, watch_files
 from .settings import Settings
 from .showing import story, transfers
 from .supervisor import ChildFailed, FleetOptions, LocalFleet, local_fleet, roles
@@ -131,18 +134,34 @@ def _unusual(settings: Settings) -> bool:
     return "MICROSERVE_STATE_DIR" in os.environ
 
 
-async def stay_up(settings: Settings, options: FleetOptions, url: str | None) -> None:
+async def stay_up(
+    settings: Settings, options: FleetOptions, url: str | None, watched: Sequence[Path] = ()
+) -> None:
     """Run a fleet until the task is cancelled. An engine that dies is named and missed; without
-    its router a fleet is nothing, and ends."""
+    its router a fleet is nothing, and ends. ``watched`` files of strategies are put into service,
+    and again when they are saved."""
     async with local_fleet(settings, options, url, click.echo) as fleet:
         _greet(settings, fleet)
-        while True:
-            child = await fleet.children.first_to_end()
-            failure = ChildFailed(child.name, child.process.returncode)
-            if child is fleet.router:
-                raise failure
-            fleet.children.forget(child)
-            click.echo(f"{failure}; the others go on", err=True)
+        async with asyncio.TaskGroup() as tasks:
+            if watched:
+                tasks.create_task(_watch(settings, fleet.url, watched))
+            await _guard(fleet)
+
+
+async def _guard(fleet: LocalFleet) -> None:
+    """Raises: ChildFailed: the router ended."""
+    while True:
+        child = await fleet.children.first_to_end()
+        failure = ChildFailed(child.name, child.process.returncode)
+        if child is fleet.router:
+            raise failure
+        fleet.children.forget(child)
+        click.echo(f"{failure}; the others go on", err=True)
+
+
+async def _watch(settings: Settings, url: str, paths: Sequence[Path]) -> None:
+    async with store(settings, url) as versions:
+        await watch_files(versions, paths, click.echo)
 
 
 def _greet(settings: Settings, fleet: LocalFleet) -> None:

@@ -30,6 +30,9 @@ class Settings(Struct, frozen=True):
     jaeger_url: str = "http://localhost:16686"
     """Where `microserve trace --open` looks for a trace."""
 
+    api_keys: tuple[str, ...] = ()
+    """Of the gateway; none lets everybody in."""
+
     @property
     def trace_store(self) -> Path:
         return self.state_dir / "traces.db"
@@ -61,8 +64,13 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         libucp=environment.get("MICROSERVE_LIBUCP"),
         fleet_key=environment.get("MICROSERVE_FLEET_KEY"),
         nats_server=environment.get("NATS_SERVER_BIN"),
+        api_keys=_listed(environment.get("MICROSERVE_API_KEYS", "")),
         jaeger_url=environment.get("MICROSERVE_JAEGER_URL", "http://localhost:16686"),
     )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def grant_key(settings: Settings, url: str) -> bytes:

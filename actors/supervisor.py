@@ -138,6 +138,8 @@ class FleetOptions(Struct, frozen=True):
     engine_arguments: tuple[str, ...] = ()
     """Handed on to every engine."""
     router_arguments: tuple[str, ...] = ()
+    http_port: int | None = None
+    """Of a gateway; None starts none."""
 
 
 def roles(count: int) -> tuple[tuple[str, Role], ...]:
@@ -160,6 +162,7 @@ class LocalFleet(Struct, frozen=True):
     children: Children
     router: Child
     engines: tuple[Child, ...]
+    gateway: Child | None = None
 
 
 @asynccontextmanager
@@ -197,11 +200,12 @@ async def local_fleet(
         say(f"starting a router and {len(options.engines)} engines: they load the model")
         engines = [await _start_engine(children, options, *who) for who in options.engines]
         router = await _start_router(children, options)
-        for child in (*engines, router):
+        gateway = await _start_gateway(children, options)
+        for child in (*engines, router, *([gateway] if gateway else [])):
             await child.ready()
             say(f"{child.name} is ready")
         stack.enter_context(_published(settings, at))
-        yield LocalFleet(at, children, router, tuple(engines))
+        yield LocalFleet(at, children, router, tuple(engines), gateway)
 
 
 async def _start_engine(children: Children, options: FleetOptions, name: str, role: Role) -> Child:
@@ -215,6 +219,14 @@ async def _start_router(children: Children, options: FleetOptions) -> Child:
     model = ("--model", options.model) if options.model else ()
     given = ("--name", "r0", "--orchestration", options.orchestration, *model)
     return await children.start("r0", ("router", *given, *options.router_arguments))
+
+
+async def _start_gateway(children: Children, options: FleetOptions) -> Child | None:
+    if options.http_port is None:
+        return None
+    model = ("--model", options.model) if options.model else ()
+    given = ("--name", "g0", "--port", str(options.http_port), *model)
+    return await children.start("g0", ("gateway", *given))
 
 
 def _environment(settings: Settings, url: str) -> dict[str, str]:

@@ -16,9 +16,23 @@ from msgspec import Struct
 from .messages import FinishReason, Reason, Usage
 
 
-class ChatMessage(Struct, frozen=True, forbid_unknown_fields=True):
-    role: Literal["system", "user", "assistant"]
+class ToolCall(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A function that an assistant called."""
+
+    name: str
+    arguments: dict[str, Any]
+    id: str = ""
+
+
+class ChatMessage(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Of an assistant."""
+    tool_call_id: str = ""
+    """Which call a ``tool`` answers."""
+    name: str = ""
+    """Of the function that a ``tool`` is the result of."""
 
 
 class JsonSchema(Struct, frozen=True, forbid_unknown_fields=True, tag="json_schema"):
@@ -45,6 +59,9 @@ class GenerateRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     prompt: str | tuple[int, ...] | None = None
     messages: tuple[ChatMessage, ...] | None = None
+    tools: tuple[dict[str, Any], ...] = ()
+    """Functions that a chat may call, as the model's template wants them: by convention OpenAI's
+    ``{"type": "function", "function": {"name", "description", "parameters"}}``."""
     max_tokens: int = 128
     """0 generates nothing and only keeps the prompt's context, for strategies that can."""
     temperature: float = 0.0

@@ -29,6 +29,10 @@ class Spelling(Protocol):
 
     def detokenizer(self) -> Detokenizer: ...
 
+    def bytes_of(self, token: int) -> bytes:
+        """What one token stands for; nothing for one that is no text."""
+        ...
+
 
 def spelling(decoder: dict[str, Any] | None, token_text: TokenText) -> Spelling:
     """Take apart the ``decoder`` of a tokenizer.json.
@@ -140,6 +144,10 @@ class ByteFallback:
 
     def detokenizer(self) -> Detokenizer:
         return _ByteFallbackDetokenizer(self)
+
+    def bytes_of(self, token: int) -> bytes:
+        piece = self.piece(token)
+        return bytes((piece,)) if isinstance(piece, int) else piece.encode()
 
     def piece(self, token: int) -> str | int:
         """Text, or one byte as a number."""

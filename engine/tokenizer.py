@@ -48,15 +48,18 @@ class Tokenizer:
         """The tokens of a plain text, with those that this model expects around every text."""
         return list(self._tokenizer.encode(text, add_special_tokens=True).ids)
 
-    def chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def chat(
+        self, messages: Sequence[ChatMessage], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
         """The prompt of a conversation, ready for the assistant's next turn.
 
         Raises:
-            ChatTemplateError: the model has no chat template, or it rejects these messages.
+            ChatTemplateError: the model has no chat template, or it rejects these messages, or
+                knows no tools.
         """
         if isinstance(self._chat, ChatTemplateError):
             raise ChatTemplateError(self._chat.why)
-        text = self._chat.render(messages)
+        text = self._chat.render(messages, tools)
         # The template has written every special token that belongs here, BOS included.
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
@@ -68,6 +71,13 @@ class Tokenizer:
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of a whole answer, without special tokens."""
         return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+
+    def bytes_of(self, token: int) -> bytes:
+        """What one token stands for, by itself: perhaps a part of a character. Special tokens,
+        which are no text, are spelled as the vocabulary has them."""
+        if token in self._special:
+            return (self._tokenizer.id_to_token(token) or "").encode()
+        return self._spelling.bytes_of(token)
 
     def detokenizer(self) -> Detokenizer:
         """A new one for one answer; all its text together equals `decode` of all its tokens."""

@@ -58,7 +58,7 @@ class NoTokenizer:
     def encode(self, text: str) -> list[int]:
         raise NotImplementedError
 
-    def chat(self, messages: object) -> list[int]:
+    def chat(self, messages: object, tools: object = ()) -> list[int]:
         raise NotImplementedError
 
 

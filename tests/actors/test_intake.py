@@ -26,7 +26,7 @@ class Bytes:
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
 
-    def chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def chat(self, messages: Sequence[ChatMessage], tools: object = ()) -> list[int]:
         if messages[0].role == "system":
             raise ChatTemplateError("no system messages here")
         return self.encode("".join(f"{m.role}:{m.content};" for m in messages))

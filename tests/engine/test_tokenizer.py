@@ -166,3 +166,11 @@ def test_many_threads_may_use_one_tokenizer(folder: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(there_and_back, texts)) == texts
+
+
+def test_a_token_by_itself_is_bytes_and_a_special_one_its_name(folder: Path) -> None:
+    tokenizer = Tokenizer(folder)
+    tokens = tokenizer.encode("ñ and \N{GRINNING FACE}")
+
+    assert b"".join(map(tokenizer.bytes_of, tokens)).decode() == "ñ and \N{GRINNING FACE}"
+    assert {tokenizer.bytes_of(token) for token in tokenizer.end_tokens} >= {b"<|im_end|>"}

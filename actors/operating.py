@@ -1,0 +1,172 @@
+"""What an operator does with versions of strategies: load, activate, roll back, look back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import click
+
+from bus.interface import BusError
+from bus.jetstream import JetStreamBuckets
+from bus.nats import NatsBus
+from orchestrations.registry import load, load_file, load_text
+from orchestrations.source import OrchestrationError
+
+from .examining import NotFit, examine
+from .recordings import RecordingStore
+from .replay import lines, replay
+from .settings import Settings
+from .version_store import VersionStore
+from .versions import Activation, Ref, Version
+
+LOOK_EVERY_S: Final = 0.3
+
+
+@asynccontextmanager
+async def store(settings: Settings, url: str) -> AsyncIterator[VersionStore]:
+    async with NatsBus(url, name="microserve-orchestrations") as bus:
+        yield await VersionStore.open(JetStreamBuckets(bus), settings.namespace)
+
+
+async def add(versions: VersionStore, path: Path) -> Version:
+    """Check a file and store it as the next version of the strategy that it is named after.
+
+    Raises:
+        NotFit: it is not stored.
+    """
+    while True:
+        text = await asyncio.to_thread(_read, path)
+        verdict = await examine(path)
+        if text == await asyncio.to_thread(_read, path):  # it was this text that was checked
+            return await versions.add(path.stem, text, path.name, verdict)
+
+
+async def load_and_tell(settings: Settings, url: str, path: Path) -> None:
+    async with store(settings, url) as versions:
+        version = await add(versions, path)
+        click.echo(version.verdict)
+        click.echo(f"loaded {version.ref}; microserve orchestrations activate {version.ref}")
+
+
+async def activate(
+    settings: Settings, url: str, wanted: str, share: float, is_default: bool
+) -> None:
+    name, number = parse_ref(wanted)
+    async with store(settings, url) as versions:
+        version = Ref(name) if number == 0 else (await versions.find(name, number)).ref
+        slot = None if is_default else name
+        click.echo(describe(slot, await versions.activate(slot, version, share)))
+
+
+async def roll_back(settings: Settings, url: str, name: str | None) -> None:
+    async with store(settings, url) as versions:
+        click.echo(describe(name, await versions.roll_back(name)))
+
+
+async def show_history(settings: Settings, url: str, name: str | None) -> None:
+    async with store(settings, url) as versions:
+        slots = [name] if name else sorted(await versions.slots(), key=lambda s: s or "")
+        changes = [(slot, change) for slot in slots for change in await versions.history(slot)]
+    if not changes:
+        raise click.ClickException("nothing was ever activated: what is installed serves")
+    for slot, change in changes:
+        at = datetime.fromtimestamp(change.at_s).strftime("%Y-%m-%d %H:%M:%S")
+        click.echo(f"{at}  {describe(slot, change.activation)}  ({change.activation.reason})")
+
+
+async def show_replay(settings: Settings, url: Callable[[], str], flow: str, other: str) -> None:
+    """Print how a recorded flow goes through the strategy that it had, or another."""
+    recordings = RecordingStore(settings.recordings)
+    recording = recordings.find(flow)
+    recordings.close()
+    name = other or f"{recording.orchestration}@{recording.version}"
+    if name.endswith(".py"):
+        strategy = load_file(name)
+    else:
+        plain, number = parse_ref(name)
+        if number in (0, None):
+            strategy = load(plain)
+        else:
+            async with store(settings, url()) as versions:
+                version = await versions.find(plain, number)
+            strategy = load_text(version.text, f"{plain}.py")
+    for line in lines(replay(recording, strategy), name.removesuffix("@0")):
+        click.echo(line)
+
+
+async def watch_files(
+    versions: VersionStore, paths: Sequence[Path], say: Callable[[str], None]
+) -> None:
+    """Put each file into service now, and again whenever it is saved, until cancelled. One that is
+    not fit is told of, and what served before goes on."""
+    seen: dict[Path, int] = {}
+    while True:
+        for path in paths:
+            saved = path.stat().st_mtime_ns if path.exists() else 0
+            if saved and seen.get(path) != saved:
+                seen[path] = saved
+                await _put_into_service(versions, path, say)
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def _put_into_service(versions: VersionStore, path: Path, say: Callable[[str], None]) -> None:
+    try:
+        version = await add(versions, path)
+        now = await versions.active(path.stem)
+        if now is None or (now.candidate, now.share) != (version.ref, 1.0):
+            now = await versions.activate(path.stem, version.ref)
+        say(f"{path}: {describe(path.stem, now)}")
+    except (NotFit, OrchestrationError, BusError, OSError) as error:
+        say(f"{path} is not put into service: {error}")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotFit(f"{path} cannot be read: {error}") from None
+
+
+def parse_ref(text: str) -> tuple[str, int | None]:
+    """``NAME``, ``NAME@VERSION`` or ``NAME@installed``, which is version 0.
+
+    Raises:
+        click.UsageError: it is none of them.
+    """
+    name, at, number = text.partition("@")
+    if not at:
+        return name, None
+    if number == "installed":
+        return name, 0
+    if not number.isdecimal():
+        raise click.UsageError(f"{text!r}: give NAME, NAME@3 or NAME@installed")
+    return name, int(number)
+
+
+def parse_share(text: str) -> float:
+    """``10%`` or ``0.1``.
+
+    Raises:
+        click.UsageError: it is no number.
+    """
+    number, percent, _ = text.partition("%")
+    try:
+        return float(number) / (100 if percent else 1)
+    except ValueError:
+        raise click.UsageError(f"--share {text!r}: give 10% or 0.1") from None
+
+
+def describe(slot: str | None, activation: Activation) -> str:
+    whom = f"requests for {slot}" if slot else "requests that name no orchestration"
+    return f"{whom}: {_shares(activation)}"
+
+
+def _shares(activation: Activation) -> str:
+    if activation.share == 1:
+        return f"{activation.candidate}"
+    return f"{activation.candidate} {activation.share:.0%}, the rest {activation.base}"

@@ -1,0 +1,38 @@
+"""A gateway in front of a fleet in one process, and what tests ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import openai
+
+from actors.clock import monotone
+from actors.gateway.host import GatewayConfig, GatewayHost
+from bus.memory import MemoryBus
+from tests.system.fleet import Fleet
+
+
+@asynccontextmanager
+async def gateway(system: Fleet, *keys: str) -> AsyncIterator[GatewayHost]:
+    """At `GatewayHost.url` while the block lasts."""
+    async with MemoryBus(system.broker) as bus:
+        spells = {system.model: lambda token: f"{token} ".encode()}
+        host = GatewayHost(bus, GatewayConfig(port=0, keys=keys), spells, monotone())
+        task = asyncio.create_task(host.run())
+        try:
+            async with asyncio.timeout(10):
+                await host.ready.wait()
+            yield host
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def client(host: GatewayHost, key: str = "none") -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(
+        base_url=f"{host.url}/v1", api_key=key, max_retries=0
+    ) as connected:
+        yield connected
