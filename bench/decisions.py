@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -41,7 +42,7 @@ def run() -> Result:
     figures: dict[str, Figure] = {}
     for name, strategy in strategies().items():
         figures[f"{name}_transition_us"] = _transition_us(strategy)
-        figures[f"{name}_placement_us"] = _least_us(lambda s=strategy: _submit(s, THOUSAND))
+        figures[f"{name}_placement_us"] = _least_us(partial(_submit, strategy, THOUSAND))
     transition = max(_number(v) for k, v in figures.items() if k.endswith("transition_us"))
     one = _least_us(lambda: THOUSAND.best_prefix(REQUEST.prompt))
     figures["best_prefix_us"], figures["pair_us"] = one, _least_us(_pair)
