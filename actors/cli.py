@@ -297,6 +297,19 @@ class Moment(click.ParamType[float]):
 
 
 @main.command()
+@click.argument("flow")
+@click.argument("engine")
+@url_option
+@click.pass_obj
+@clean_errors
+def move(settings: Settings, flow: str, engine: str, url: str | None) -> None:
+    """Have the request FLOW, which is decoding, go on at ENGINE, if its strategy can."""
+    from .moving import move as wish
+
+    run(wish(settings, broker_url(settings, url), flow, engine))
+
+
+@main.command()
 @click.argument("flow", required=False)
 @click.option("--latest", default=10, show_default=True, type=click.IntRange(1),
               help="How many flows to list where none is named.")  # fmt: skip

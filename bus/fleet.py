@@ -72,7 +72,7 @@ class Engine(Struct, frozen=True):
     def wait_s(self, num_tokens: int) -> float:
         """Seconds until it would have the first ``num_tokens`` of the prompt: after what waits
         there already, and but for what it has cached. Days, where it has no credit."""
-        return _first((self,), num_tokens).wait_s
+        return _first_two((self,), num_tokens)[0].wait_s
 
     def transfer_s(self, num_tokens: int) -> float:
         """Seconds that the KV of so many tokens is on its way; 0 where nobody has measured it."""
@@ -107,20 +107,20 @@ class Fleet(Struct, frozen=True):
     def best_prefix(self, prompt: Sized, role: Role = "both") -> str:
         """The engine that would have the whole prompt first. What it has cached counts for it,
         what waits there against it: to follow the cache alone makes hot spots."""
-        return _first(self._able(role), len(prompt)).name
+        return _first_two(self._able(role), len(prompt))[0].name
 
     def pair(self, prompt: Sized = ()) -> tuple[str, str]:
         """A prefiller and a decoder, chosen as by `best_prefix`; the same engine twice where there
         is no other for one of the roles, so that who is left after a loss can go on."""
         size = len(prompt)
-        prefill, decode = _firsts(self._able("both"), size)
-        if prefill == decode:
-            others = [e for e in self.engines if e.name != decode.name]
-            other_prefill, other_decode = _firsts(others, size)
-            if other_prefill.wait_s < other_decode.wait_s:
-                prefill = other_prefill
-            elif other_decode.name:
-                decode = other_decode
+        prefill, other_prefill = _first_two([e for e in self.engines if e.role != "decode"], size)
+        decode, other_decode = _first_two([e for e in self.engines if e.role != "prefill"], size)
+        if not (prefill.name or decode.name):
+            raise self._nobody("both")
+        if prefill == decode and other_prefill.wait_s < other_decode.wait_s:
+            prefill = other_prefill
+        elif prefill == decode and other_decode.name:
+            decode = other_decode
         return prefill.name or decode.name, decode.name or prefill.name
 
     def engine(self, name: str) -> Engine:
@@ -159,23 +159,18 @@ class _Wait(NamedTuple):
     name: str
 
 
-def _first(engines: Sequence[Engine], num_tokens: int) -> _Wait:
-    """The engine with the shortest wait."""
-    return min(first for first in _firsts(engines, num_tokens) if first.name)
-
-
-def _firsts(engines: Sequence[Engine], num_tokens: int) -> tuple[_Wait, _Wait]:
-    """The prefiller and the decoder with the shortest wait; without a name where there is none.
-    One loop with everything in line, for fleets of thousands."""
-    prefill = decode = _Wait(inf, "")
-    each, nominal = TOKENS_PER_REQUEST, NOMINAL_TOKENS_PER_S
+def _first_two(engines: Sequence[Engine], num_tokens: int) -> tuple[_Wait, _Wait]:
+    """The two with the shortest waits; without a name where there is none. In line, for fleets of
+    thousands."""
+    first = second = _Wait(inf, "")
+    enough, each, nominal = inf, TOKENS_PER_REQUEST, NOMINAL_TOKENS_PER_S
     for e in engines:
-        missing = num_tokens - e.cached if num_tokens > e.cached else 0
-        if e.credits <= 0:
-            missing += _DAYS
-        wait_s = (e.waiting_tokens + each * e.load + missing) / (e.prefill_tokens_per_s or nominal)
-        if wait_s <= prefill.wait_s and e.role != "decode":
-            prefill = min(prefill, _Wait(wait_s, e.name))
-        if wait_s <= decode.wait_s and e.role != "prefill":
-            decode = min(decode, _Wait(wait_s, e.name))
-    return prefill, decode
+        missing = num_tokens - e.cached
+        behind = e.waiting_tokens + each * e.load if e.credits > 0 else _DAYS
+        tokens = behind + missing if missing > 0 else behind
+        wait_s = tokens / (e.prefill_tokens_per_s or nominal)
+        if wait_s <= enough:
+            here = _Wait(wait_s, e.name)
+            first, second = (here, first) if here < first else (first, min(here, second))
+            enough = second.wait_s
+    return first, second

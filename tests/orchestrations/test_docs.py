@@ -15,6 +15,7 @@ from orchestrations.docs import DOCS, PAGE, drifted, write
 from orchestrations.machine import Done, Sending, State, Step
 from orchestrations.registry import load_file
 from orchestrations.rules import Problem
+from orchestrations.sandbox import check_file
 
 from .finding import found
 
@@ -74,3 +75,15 @@ def test_every_command_and_every_problem_is_explained() -> None:
 
     assert [v for v in verbs if f"| `{v}(" not in page()] == []
     assert [p for p in get_args(Problem) if f"| `{p}` |" not in page()] == []
+
+
+def test_the_strategy_that_the_guide_writes_passes_as_the_guide_says(tmp_path: Path) -> None:
+    guide = (DOCS / "write-a-strategy.md").read_text(encoding="utf-8")
+    [(name, text)] = EXAMPLE.findall(guide)
+    path = tmp_path / f"{name}.py"
+    path.write_text(text)
+
+    verdict = check_file(path)
+
+    assert verdict.passed
+    assert f"$ microserve orchestrations check {name}.py\n{verdict}\n" in guide
