@@ -63,6 +63,8 @@ class Scheduler:
         self._idle: Ranked[Context] = Ranked()
         self._budget = 0
         self._blocked: _Blocked | None = None
+        self._waiting_tokens: dict[Rank, int] = {}
+        self._num_waiting_tokens = 0
         self._stalled = False
 
     @property
@@ -76,8 +78,8 @@ class Scheduler:
     @property
     def num_pending_tokens(self) -> int:
         """Of prompts that are waited for, by those that run and those that do not yet."""
-        prompts = (s for s in (*self._waiting, *self._running) if not s.decoding)
-        return sum(sequence.context.num_pending for sequence in prompts)
+        running = (s.context.num_pending for s in self._running if not s.decoding)
+        return self._num_waiting_tokens + sum(running)
 
     @property
     def has_work(self) -> bool:
@@ -90,13 +92,16 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         self._waiting.add(sequence)
+        self._waiting_tokens[sequence.rank] = sequence.context.num_pending
+        self._num_waiting_tokens += sequence.context.num_pending
         if sequence.preemptible and sequence.context.num_pages:
             self._giving.add(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Whatever it was doing; its pages stay with it."""
-        for group in (self._waiting, self._running, self._giving):
-            group.discard(sequence)
+        self._leave_queue(sequence)
+        self._running.discard(sequence)
+        self._giving.discard(sequence)
 
     def rest(self, context: Context) -> None:
         """Nobody computes on this context now: when pages are short, it may be dropped."""
@@ -199,11 +204,16 @@ class Scheduler:
         return Work(sequence, size, is_new=True)
 
     def _run(self, sequence: Sequence, now: float) -> None:
-        self._waiting.discard(sequence)
+        self._leave_queue(sequence)
         self._running.add(sequence)
         if sequence.preemptible:
             self._giving.add(sequence)
         sequence.admitted(now)
+
+    def _leave_queue(self, sequence: Sequence) -> None:
+        if sequence in self._waiting:
+            self._waiting.discard(sequence)
+            self._num_waiting_tokens -= self._waiting_tokens.pop(sequence.rank)
 
     def _may_run(self, sequence: Sequence) -> bool:
         """There is a slot, or a less urgent one has it and can leave it."""

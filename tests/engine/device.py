@@ -10,7 +10,7 @@ from engine.fake import FakeRunner, fake_card
 from engine.page_store import PageStore, StoreShape
 from engine.pages import Pages
 from engine.rank import Rank
-from engine.runner import Choice, Ids, Row
+from engine.runner import Choice, Ids, Row, Runner
 from engine.second_tier import SecondTier
 
 
@@ -18,7 +18,7 @@ def ids(*numbers: int) -> Ids:
     return np.array(numbers, np.int32)
 
 
-def store_for(runner: FakeRunner, num_slots: int) -> PageStore:
+def store_for(runner: Runner, num_slots: int) -> PageStore:
     """Ordinary memory for so many of the runner's pages."""
     shape = runner.card.shape
     slot_bytes = shape.num_layers * shape.page_bytes
