@@ -12,18 +12,21 @@ from typing import Any, get_args
 import click
 
 from bus.fleet import Role
+from engine.kv_memory import KvMemory, Share, Size, read_kv_memory, read_size
 
 from .cli_parts import (
     broker_url,
     clean_errors,
+    kv_mib_option,
     lifeline_option,
     model_option,
     role_option,
     run,
+    sized,
     url_option,
 )
 from .cli_versions import commands as version_commands
-from .options import EngineOptions, RouterOptions
+from .options import DEFAULT_KV_MEMORY, EngineOptions, RouterOptions
 from .settings import Settings, from_environment
 from .supervisor import FleetOptions, numbered, roles
 
@@ -77,8 +80,9 @@ def demo(
 @click.option("--role", "given_roles", multiple=True, type=click.Choice(get_args(Role)),
               help="One per engine; default: half prefill, half decode.")  # fmt: skip
 @click.option("--orchestration", default="disaggregated", show_default=True)
-@click.option("--kv-mib", default=1024, show_default=True, type=click.IntRange(1),
-              help="Memory for KV pages per engine.")  # fmt: skip
+@click.option("--kv-memory", metavar="SIZE", callback=sized(read_kv_memory),
+              help="For KV pages, each engine; default: 80% of what is free, shared.")  # fmt: skip
+@kv_mib_option
 @click.option("--watch", "watched", multiple=True, metavar="FILE",
               type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Check a strategy and put it into service, again on every save.")  # fmt: skip
@@ -91,7 +95,8 @@ def up(
     engines: int,
     given_roles: tuple[Role, ...],
     orchestration: str,
-    kv_mib: int,
+    kv_memory: KvMemory | None,
+    kv_mib: int | None,
     watched: tuple[Path, ...],
     model: str | None,
     url: str | None,
@@ -102,7 +107,8 @@ def up(
     if given_roles and len(given_roles) != engines:
         raise click.UsageError(f"--role was given {len(given_roles)} times for {engines} engines")
     names = numbered(given_roles) if given_roles else roles(engines)
-    options = FleetOptions(names, orchestration, model, ("--kv-mib", str(kv_mib)))
+    memory = _kv_memory(kv_memory, kv_mib) or Share(0.8 / engines)
+    options = FleetOptions(names, orchestration, model, ("--kv-memory", str(memory)))
     run(stay_up(settings, options, url or settings.nats_url, watched))
 
 
@@ -145,11 +151,11 @@ class Adapter(click.ParamType[tuple[str, str]]):
     name = "ADAPTER"
 
     def convert(
-        self, value: Any, param: click.Parameter | None, context: click.Context | None
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, str]:
         name, _, folder = str(value).partition("=")
         if not (name and folder):
-            self.fail(f"{value!r} is not NAME=FOLDER", param, context)
+            self.fail(f"{value!r} is not NAME=FOLDER", param, ctx)
         return name, folder
 
 
@@ -159,8 +165,16 @@ class Adapter(click.ParamType[tuple[str, str]]):
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", default="float32", show_default=True,
               type=click.Choice(["float32", "bfloat16", "float16"]))  # fmt: skip
-@click.option("--kv-mib", default=1024, show_default=True, type=click.IntRange(1),
-              help="Memory for KV pages.")  # fmt: skip
+@click.option("--kv-memory", metavar="SIZE", callback=sized(read_kv_memory),
+              help="For KV pages: 4GiB, or a share of what is free beside the weights. "
+              "Default: 40%.")  # fmt: skip
+@kv_mib_option
+@click.option("--tier", metavar="SIZE", default="0B", callback=sized(read_size),
+              help="Keep evicted pages in so much memory besides.")  # fmt: skip
+@click.option("--tier-file", metavar="PATH", type=click.Path(path_type=Path),
+              help="Keep them in this file instead, for the next run, too.")  # fmt: skip
+@click.option("--pin", multiple=True, metavar="TEXT",
+              help="Never evict this beginning of prompts; several may be given.")  # fmt: skip
 @click.option("--page-size", default=16, show_default=True, type=click.IntRange(1, 1024),
               help="Tokens per page.")  # fmt: skip
 @click.option(
@@ -175,8 +189,14 @@ class Adapter(click.ParamType[tuple[str, str]]):
               help="Cut prompts so that nobody waits longer for the next token.")  # fmt: skip
 @click.option("--adapter", "adapters", multiple=True, type=Adapter(), metavar="NAME=FOLDER",
               help="A LoRA adapter as PEFT saves it; may be given several times.")  # fmt: skip
-@click.option("--threads", default=0, help="Threads of torch; 0 is torch's own choice.")
 @click.option("--group", default="", help="Whom it is for, such as a topic; default: everybody.")
+@click.option("--threads", default=0, type=click.IntRange(0),
+              help="That compute; 0 is torch's own choice.")  # fmt: skip
+@click.option("--weights", default="float32", show_default=True,
+              type=click.Choice(["float32", "int8"]),
+              help="int8: a quarter of the memory, faster alone, not the same tokens.")  # fmt: skip
+@click.option("--kernels/--no-kernels", default=True, show_default=True,
+              help="Our own for the CPU, compiled on first use, or torch.")  # fmt: skip
 @click.option("--transport", default="ucx", show_default=True, type=click.Choice(["ucx", "none"]),
               help="'none': an engine that neither sends nor receives KV.")  # fmt: skip
 @model_option
@@ -188,10 +208,15 @@ def engine(settings: Settings, /, name: str | None, url: str | None, **given: An
     """Join a running system as an engine, at any time."""
     from .processes import EngineProcess
 
-    given["kv_bytes"] = given.pop("kv_mib") << 20
+    memory = _kv_memory(given.pop("kv_memory"), given.pop("kv_mib"))
+    given["kv_memory"] = memory or DEFAULT_KV_MEMORY
     name = name or f"e-{secrets.token_hex(3)}"
     options = EngineOptions(broker_url(settings, url), name, **given)
     run(EngineProcess(settings, options).run())
+
+
+def _kv_memory(size: KvMemory | None, mib: int | None) -> KvMemory | None:
+    return Size(mib << 20) if mib else size
 
 
 # --- using it -----------------------------------------------------------------------------------
@@ -225,14 +250,14 @@ class Moment(click.ParamType[float]):
     name = "MOMENT"
 
     def convert(
-        self, value: Any, param: click.Parameter | None, context: click.Context | None
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         from .flow_views import moment
 
         try:
             return moment(str(value), time.time())
         except ValueError as error:
-            self.fail(str(error), param, context)
+            self.fail(str(error), param, ctx)
 
 
 @main.command()

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Any, ParamSpec, get_args
+from typing import Any, ParamSpec, TypeVar, get_args
 
 import click
 
 from bus.fleet import Role
 from bus.interface import BusError
+from engine.kv_memory import DoesNotFit
 from engine.model_errors import ModelError
+from engine.page_store import StoreUnusable
+from engine.pins import PinsFull
 from kvtransport.library import UcxUnavailable
 from observability.sink import TracingError
 from orchestrations.source import OrchestrationError
 
 from .client import GenerateError
 from .examining import NotFit
-from .options import PoolTooSmall
 from .recordings import RecordingError
 from .settings import Settings
 from .supervisor import ChildFailed, find_running
@@ -25,17 +27,20 @@ from .version_store import UnknownVersion
 from .versions import BadActivation
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 EXPECTED = (
     BadActivation,
     BusError,
     ChildFailed,
+    DoesNotFit,
     GenerateError,
     ModelError,
     NotFit,
     OrchestrationError,
-    PoolTooSmall,
+    PinsFull,
     RecordingError,
+    StoreUnusable,
     TracingError,
     UcxUnavailable,
     UnknownVersion,
@@ -70,6 +75,21 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     run_until_signalled(work)
 
 
+def sized(read: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, Any], T | None]:
+    """An option's text as ``read`` understands it."""
+
+    def convert(_: click.Context, __: click.Parameter, text: str | None) -> T | None:
+        try:
+            return None if text is None else read(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return convert
+
+
+kv_mib_option = click.option(
+    "--kv-mib", type=click.IntRange(1), hidden=True, help="The same in MiB, as a number."
+)
 url_option = click.option(
     "--nats", "url", metavar="URL", help="The broker, nats://[TOKEN@]HOST:PORT."
 )

@@ -7,13 +7,15 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from bus.codec import Undecodable, decode_public, encode_json
+from bus.codec import Undecodable, decode_public
 from bus.messages import Grammar, Mailbox, Reason, Request, Sampling
-from bus.public import ChatMessage, GenerateRequest, JsonObject, JsonSchema, Regex
-from bus.subjects import TOKEN
+from bus.public import ChatMessage, GenerateRequest
 from bus.tokens import Tokens
-from engine.grammar import BadGrammar, check
+from engine.grammar import BadGrammar
 from engine.model_errors import ChatTemplateError
+
+from .answer_format import grammar_of
+from .field_checks import complaints
 
 FIRST_BINARY = b"\x80"
 """A MessagePack object begins with this byte or a later one; text begins with an earlier one."""
@@ -154,108 +156,19 @@ def _sampling(asked: GenerateRequest, seed: int) -> Sampling:
 
 
 def _grammar(asked: GenerateRequest) -> Grammar | None:
-    grammar = _as_grammar(asked)
-    if grammar is None:
-        return None
-    if asked.min_tokens or asked.ignore_eos:
-        why = "the answer ends where its format does"
-        raise BadRequest(
-            "bad_request", f"response_format with min_tokens or ignore_eos: {why}", asked.tag
-        )
-    if len(grammar.text) > MAX_GRAMMAR_CHARS:
-        why = f"{len(grammar.text)} characters; allowed are {MAX_GRAMMAR_CHARS}"
-        raise BadRequest("bad_request", f"response_format has {why}", asked.tag)
     try:
-        check(grammar)
+        return grammar_of(asked)
     except BadGrammar as error:
         raise BadRequest("bad_request", f"response_format: {error}", asked.tag) from None
-    return grammar
-
-
-def _as_grammar(asked: GenerateRequest) -> Grammar | None:
-    match asked.response_format:
-        case None:
-            return None
-        case JsonSchema(schema):
-            return Grammar("json_schema", encode_json(schema).decode())
-        case JsonObject():
-            return Grammar("json_schema", '{"type": "object"}')
-        case Regex(pattern):
-            return Grammar("regex", pattern)
-
-
-MAX_GRAMMAR_CHARS = 2**16
-
-_BOUNDS: tuple[tuple[str, float, float], ...] = (
-    ("max_tokens", 0, 2**31),
-    ("n", 1, 64),
-    ("temperature", 0, 100),
-    ("top_k", 0, 2**31),
-    ("min_p", 0, 1),
-    ("presence_penalty", -2, 2),
-    ("frequency_penalty", -2, 2),
-    ("logprobs", 0, 20),
-    ("prompt_logprobs", 0, 20),
-    ("seed", -(2**63), 2**63 - 1),
-    ("priority", -100, 100),
-)
-MAX_STOPS = 16
-"""Stop strings of one request; each is looked for at every token."""
-MAX_STOP_TOKENS = 256
-MAX_BIAS, MAX_BIASES = 100.0, 1024
-MAX_USER = 256
 
 
 def _check(asked: GenerateRequest, limits: Limits) -> None:
-    def refuse(message: str, reason: Reason = "bad_request") -> BadRequest:
-        return BadRequest(reason, message, asked.tag)
-
     if (asked.prompt is None) == (asked.messages is None):
-        raise refuse("give either 'prompt' or 'messages', not both and not neither")
-    for name, low, high in _BOUNDS:
-        value = getattr(asked, name)
-        if value is not None and not low <= value <= high:
-            raise refuse(f"{name} is {value:g}; allowed is {low:g} to {high:g}")
-    if not 0 <= asked.min_tokens <= asked.max_tokens:
-        raise refuse(
-            f"min_tokens is {asked.min_tokens}; allowed is 0 to max_tokens, {asked.max_tokens}"
-        )
-    if asked.n > 1 and not asked.max_tokens:
-        raise refuse(f"n is {asked.n} with max_tokens 0: that is no answer, so leave n at 1")
-    if len(asked.stop_tokens) > MAX_STOP_TOKENS:
-        raise refuse(f"{len(asked.stop_tokens)} stop tokens; allowed are {MAX_STOP_TOKENS}")
-    if len(asked.logit_bias) > MAX_BIASES:
-        raise refuse(f"logit_bias has {len(asked.logit_bias)} tokens; allowed are {MAX_BIASES}")
-    for token, bias in asked.logit_bias.items():
-        if not 0 <= token < limits.vocab_size:
-            raise refuse(
-                f"logit_bias: token {token} is not in the vocabulary of {limits.vocab_size}"
-            )
-        if not -MAX_BIAS <= bias <= MAX_BIAS:
-            raise refuse(
-                f"logit_bias of token {token} is {bias:g}; allowed is {-MAX_BIAS:g} to {MAX_BIAS:g}"
-            )
-    if not 0 < asked.top_p <= 1:
-        raise refuse(f"top_p is {asked.top_p:g}; allowed is above 0, up to 1")
-    if not 0 < asked.repetition_penalty <= 10:
-        raise refuse(
-            f"repetition_penalty is {asked.repetition_penalty:g}; allowed is above 0, up to 10"
-        )
-    if asked.timeout_s is not None and not 0 < asked.timeout_s < float("inf"):
-        raise refuse(f"timeout_s is {asked.timeout_s:g}; give seconds above 0")
-    if not isinstance(asked.stop, str) and len(asked.stop) > MAX_STOPS:
-        raise refuse(f"{len(asked.stop)} stop strings; allowed are {MAX_STOPS}")
-    if "" in ((asked.stop,) if isinstance(asked.stop, str) else asked.stop) and asked.stop != ():
-        raise refuse("a stop string is empty: it would stop at once")
-    if len(asked.user) > MAX_USER:
-        raise refuse(f"user has {len(asked.user)} characters; allowed are {MAX_USER}")
-    for name in ("group", "engine"):
-        given = getattr(asked, name)
-        if given and not TOKEN.fullmatch(given):
-            raise refuse(f"{name} {given[:80]!r}: use 1 to 64 letters, digits, '_' or '-'")
+        why = "give either 'prompt' or 'messages', not both and not neither"
+        raise BadRequest("bad_request", why, asked.tag)
+    for complaint in complaints(asked, limits.vocab_size):
+        raise BadRequest("bad_request", complaint, asked.tag)
     known = limits.orchestrations
     if asked.orchestration is not None and asked.orchestration not in known:
-        raise refuse(
-            f"no orchestration {asked.orchestration!r}; known are {', '.join(known)}",
-            "unknown_orchestration",
-        )
+        why = f"no orchestration {asked.orchestration!r}; known are {', '.join(known)}"
+        raise BadRequest("unknown_orchestration", why, asked.tag)

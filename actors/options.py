@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
 
 from bus.fleet import Role
+from engine.kv_memory import KvMemory, Share, Size
+
+DEFAULT_KV_MEMORY = Share(0.4)
+"""Two engines of one machine leave it some room. A page takes memory when it is first used."""
 
 
 class RouterOptions(Struct, frozen=True):
@@ -28,7 +33,14 @@ class EngineOptions(Struct, frozen=True):
     """LoRA adapters that requests may ask for: name and PEFT folder."""
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    kv_bytes: int = 1 << 30
+    kv_memory: KvMemory = DEFAULT_KV_MEMORY
+    """For KV pages."""
+    tier: Size = Size(0)
+    """For pages that are evicted from there."""
+    tier_file: Path | None = None
+    """Where those are kept; None: in memory, as long as the engine lives."""
+    pin: tuple[str, ...] = ()
+    """Beginnings of prompts that are never evicted."""
     page_size: int = 16
     max_batch_tokens: int = 512
     inter_token_s: float | None = None
@@ -37,19 +49,11 @@ class EngineOptions(Struct, frozen=True):
     draft_tokens: int = 0
     """So many tokens of an answer are guessed and verified in a step; 0 guesses nothing."""
     threads: int = 0
-    """Torch threads; 0 leaves torch's own choice."""
+    """That compute; 0 leaves torch's own choice."""
     group: str = ""
     """Whom it is for, such as a topic or a tenant; empty is everybody."""
+    weights: Literal["float32", "int8"] = "float32"
+    kernels: bool = True
+    """Our own, where they can be compiled and compute the model."""
     transport: Literal["ucx", "none"] = "ucx"
     lifeline: bool = False
-
-
-class PoolTooSmall(Exception):
-    """Not one KV page fits into the memory that was given."""
-
-    def __init__(self, given_bytes: int, page_bytes: int) -> None:
-        super().__init__(
-            f"{given_bytes >> 20} MiB for KV hold no page: one takes {page_bytes / 2**20:.1f} MiB "
-            "over all layers; give more --kv-mib or a smaller --page-size"
-        )
-        self.given_bytes, self.page_bytes = given_bytes, page_bytes

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import uvloop
 
 from bus.interface import BusError, Service
@@ -22,10 +23,15 @@ from bus.messages import Beat
 from bus.nats import NatsBus
 from bus.subjects import Subjects
 from bus.transfers import PoolShape
+from engine.backend import Backend
 from engine.config import EngineConfig
 from engine.engine import Engine
+from engine.free_memory import free_bytes
 from engine.grammar import GrammarCompiler
-from engine.model_files import ModelFiles, open_model
+from engine.kv_memory import Demand, kv_pages
+from engine.model_files import DTYPE_BYTES, ModelFiles, open_model
+from engine.page_store import PageStore, StoreShape
+from engine.weights_size import num_weights
 from kvtransport.courier import Courier, CourierConfig
 from kvtransport.ucx import UcxTransport
 from observability.opening import TracingConfig, open_sink
@@ -39,7 +45,7 @@ from .clock import monotone
 from .engine import EngineHost, NewsFeed
 from .hosting import HostCore
 from .intake import Limits
-from .options import EngineOptions, PoolTooSmall, RouterOptions
+from .options import EngineOptions, RouterOptions
 from .recorder import Recorder, StoreRecorder
 from .recordings import RecordingError, RecordingStore
 from .router import Desk, Lasting, RouterHost
@@ -187,9 +193,10 @@ class EngineProcess:
         with (
             self._courier(feed) as courier,
             self._compiler(feed) as compiler,
+            self._store() as store,
             tracing(self.settings, service) as sink,
         ):
-            engine = self._engine(courier, compiler)
+            engine = self._engine(courier, compiler, store)
             await self._serve(engine, feed, sink)
             engine.check_integrity()
 
@@ -207,11 +214,32 @@ class EngineProcess:
             await serve(host, options.name, options.lifeline)
 
     def _shape(self) -> PoolShape:
-        one = self.files.pool_shape(1, self.options.page_size, self.options.dtype)
-        num_pages = self.options.kv_bytes // one.num_bytes
-        if num_pages < 1:
-            raise PoolTooSmall(self.options.kv_bytes, one.num_bytes)
-        return self.files.pool_shape(num_pages, self.options.page_size, self.options.dtype)
+        options, files, one = self.options, self.files, self._pool_shape(1)
+        weights_bytes = num_weights(files.weights) * DTYPE_BYTES[options.dtype]
+        demand = Demand(files.name, options.dtype, weights_bytes, one.num_bytes)
+        free = free_bytes(options.device)
+        if options.device == "cpu" and options.tier_file is None:
+            free -= options.tier.num_bytes
+        num_pages = kv_pages(options.kv_memory, demand, free)
+        return self._pool_shape(num_pages)
+
+    def _pool_shape(self, num_pages: int) -> PoolShape:
+        options = self.options
+        return self.files.pool_shape(num_pages, options.page_size, options.dtype, options.weights)
+
+    @contextlib.contextmanager
+    def _store(self) -> Iterator[PageStore | None]:
+        """The second tier, where one is wanted."""
+        slot_bytes = self.shape.num_layers * self.shape.page_bytes
+        num_slots = self.options.tier.num_bytes // slot_bytes
+        if num_slots == 0:
+            yield None
+            return
+        shape = StoreShape(num_slots, slot_bytes, self.shape.fingerprint)
+        path = self.options.tier_file
+        store = PageStore.in_file(path, shape) if path else PageStore.in_memory(shape)
+        with contextlib.closing(store):
+            yield store
 
     @contextlib.contextmanager
     def _courier(self, feed: NewsFeed) -> Iterator[Courier | None]:
@@ -229,22 +257,24 @@ class EngineProcess:
         tokenizer, vocab_size = self.files.tokenizer(), self.files.config.vocab_size
         return GrammarCompiler(tokenizer.document, vocab_size, tokenizer.end_tokens, feed)
 
-    def _engine(self, courier: Courier | None, compiler: GrammarCompiler) -> Engine:
+    def _engine(
+        self, courier: Courier | None, compiler: GrammarCompiler, store: PageStore | None
+    ) -> Engine:
         # Torch takes seconds to import and is needed nowhere else.
-        import torch
-
+        from engine.opening import open_arithmetic
         from engine.torch_runner import TorchRunner
 
         options = self.options
-        if options.threads:
-            torch.set_num_threads(options.threads)
         runner = TorchRunner(
             self.files,
             self.shape,
             device=options.device,
             dtype=options.dtype,
             buffer=courier.buffer if courier else None,
+            arithmetic=open_arithmetic(self.files.config, self._backend()),
         )
+        tokenizer = self.files.tokenizer()
+        pinned = [np.array(tokenizer.encode(text), np.int32) for text in options.pin]
         config = EngineConfig(
             options.name,
             self.epoch,
@@ -252,9 +282,22 @@ class EngineProcess:
             self._slots,
             inter_token_s=options.inter_token_s,
             draft_tokens=options.draft_tokens,
+            pinnable_pages=sum(len(prefix) // options.page_size for prefix in pinned),
         )
-        detokenizer = self.files.tokenizer().detokenizer
-        return Engine(config, runner, detokenizer, courier, self.clock, compiler)
+        engine = Engine(config, runner, tokenizer.detokenizer, courier, self.clock, compiler, store)
+        for prefix in pinned:
+            engine.pin(prefix)
+        return engine
+
+    def _backend(self) -> Backend:
+        return Backend(
+            cache_dir=self.settings.cache_dir,
+            device=self.options.device,
+            dtype=self.options.dtype,
+            weights=self.options.weights,
+            threads=self.options.threads,
+            native=self.options.kernels,
+        )
 
     @property
     def _slots(self) -> int:

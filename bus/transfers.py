@@ -54,6 +54,20 @@ class Fenced(Struct, frozen=True, tag=True):
 TransferEvent: TypeAlias = Arrived | Delivered | SendFailed | Fenced
 
 
+class PageLayout(Struct, frozen=True):
+    """What the bytes of a page are: engines tell each other in every grant, so that whatever cannot
+    work is refused in words before the first byte."""
+
+    model: str
+    """Hash of the weights and the configuration."""
+    dtype: str
+    num_kv_heads: int
+    head_dim: int
+    version: int
+    """Of the order of the numbers within a page."""
+    tensor_parallel: int = 1
+
+
 class PoolShape(Struct, frozen=True):
     """How the KV pages of one engine lie in its one block of memory: layer by layer, page by page.
 
@@ -73,6 +87,8 @@ class PoolShape(Struct, frozen=True):
     """Bytes of one page in one layer."""
     fingerprint: str
     """Hash of model, dtype and layout: equal fingerprints mean interchangeable pages."""
+    layout: PageLayout | None = None
+    """With it, pages of another size can be re-laid out, and a refusal says why."""
 
     @property
     def num_bytes(self) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from .ragged import Batch, Chunk, Indices, Singles, within
+from .rope import Rotation
 
 
 class _ChunkPlan(Struct, frozen=True):
@@ -36,29 +37,24 @@ class _Plan(Struct, frozen=True):
 
 
 class PagedAttention:
-    """Attention for one batch, the same in all layers with the same window.
+    """See `Attending`."""
 
-    ``cache`` is one layer of the pool as ``[num_pages * 2 * page_size, num_kv_heads * head_dim]``.
-    """
-
-    def __init__(self, batch: Batch, page_size: int, device: torch.device) -> None:
-        self._batch, self._page_size, self._device = batch, page_size, device
+    def __init__(self, batch: Batch, page_size: int, turn: Rotation) -> None:
+        self.batch, self._page_size, self._turn = batch, page_size, turn
+        self._device = device = turn.cos.device
         self._slots = _tensor(batch.slots, device)
         self._plans: dict[int | None, _Plan] = {}
 
-    def write(self, cache: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Put ``[tokens, num_kv_heads, head_dim]`` into the pages."""
-        cache.index_copy_(0, self._slots, keys.flatten(1))
+    def write(self, cache: Tensor, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """See `Attending.write`."""
+        cache.index_copy_(0, self._slots, self._turn.turn(keys).flatten(1))
         cache.index_copy_(0, self._slots + self._page_size, values.flatten(1))
+        return self._turn.turn(queries)
 
     def attend(
         self, cache: Tensor, queries: Tensor, num_kv_heads: int, window: int | None = None
     ) -> Tensor:
-        """What each token finds in its context: ``[tokens, num_heads, head_dim]`` in and out.
-
-        With a ``window``, a token looks at that many tokens at most, itself included. Reads only
-        slots of the rows' own contexts, which `write` or an earlier step has filled.
-        """
+        """See `Attending.attend`."""
         plan = self._plan(window)
         found = torch.empty_like(queries)
         for chunk in plan.chunks:
@@ -74,7 +70,7 @@ class PagedAttention:
     def _plan(self, window: int | None) -> _Plan:
         """Made once a batch for every window that its layers have."""
         if window not in self._plans:
-            seen = within(self._batch, window)
+            seen = within(self.batch, window)
             chunks = [_plan_chunk(chunk, self._device) for chunk in seen.chunks]
             singles = [_plan_singles(group, self._device) for group in seen.singles]
             self._plans[window] = _Plan(chunks, singles)

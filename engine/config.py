@@ -30,6 +30,8 @@ class EngineConfig(Struct, frozen=True):
     (`engine.prompt_lookup`); 0 guesses nothing. Tokens are the same either way."""
     max_waiting: int = 4096
     """Commands that wait for pages, their turn or KV; more are refused as ``busy``."""
+    pinnable_pages: int = 0
+    """Pages that pinned prefixes may keep; requests are accepted as if they were not there."""
     remembered_flows: int = 8192
     """Ended flows whose late messages are known as such."""
 
@@ -37,10 +39,9 @@ class EngineConfig(Struct, frozen=True):
         for name in ("max_batch_tokens", "max_running", "prefill_chunk", "max_waiting"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: give at least 1")
-        if self.draft_tokens < 0:
-            raise ValueError(f"draft_tokens={self.draft_tokens}: give at least 0")
-        if self.remembered_flows < 0:
-            raise ValueError(f"remembered_flows={self.remembered_flows}: give at least 0")
+        for name in ("draft_tokens", "remembered_flows", "pinnable_pages"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: give at least 0")
         if self.inter_token_s is not None and not 0 < self.inter_token_s < inf:
             raise ValueError(f"inter_token_s={self.inter_token_s}: give seconds above 0, or None")
         if self.max_running > self.max_batch_tokens:

@@ -70,10 +70,15 @@ class Context:
         return more + (end > self.num_computed and self._next_is_shared())
 
     def match(self, end: int) -> None:
-        """Take what the prefix cache has of ``tokens[:end]``, in full pages."""
+        """Take what the prefix cache has of ``tokens[:end]``, in full pages, and then what the
+        second tier has of the rest."""
         assert self.num_pages == 0
-        for node in self._pages.match(self._tokens[:end], self.adapter):
+        tokens = self._tokens[:end]
+        for node in self._pages.match(tokens, self.adapter):
             self._pages.hold(node.page)
+            self._path.append(node)
+            self._push(node.page)
+        for node in self._pages.restored(tokens, list(self._path), self.adapter):
             self._path.append(node)
             self._push(node.page)
         self.num_computed = self.num_pages * self._pages.page_size

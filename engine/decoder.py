@@ -6,58 +6,23 @@ What families differ in is in the checkpoint (biases) or in `ModelConfig` (norms
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 from msgspec import Struct
 from torch import Tensor
-from torch.nn import functional
 
-from .attention import PagedAttention
+from .arithmetic import Arithmetic, Attending, Linear, Norm
 from .checkpoint import Checkpoint
 from .lora import Adapters
 from .model_config import ModelConfig
-from .rope import Rotation
 from .runner import OnLayer
-
-FEW_ROWS = range(2, 7)
-"""Batches that torch's own order of a CPU product serves 1.3 to 2.6 times slower (measured)."""
-
-
-class Linear(Struct, frozen=True):
-    """``weight`` is ``[out, in]``."""
-
-    weight: Tensor
-    bias: Tensor | None = None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """``[tokens, in]`` to ``[tokens, out]``."""
-        if len(x) not in FEW_ROWS or x.device.type != "cpu":
-            return functional.linear(x, self.weight, self.bias)
-        # Copied into rows: everything after it would be slower on columns than this copy is.
-        product = (self.weight @ x.T).T.contiguous()
-        return product if self.bias is None else product + self.bias
-
-
-class Norm(Struct, frozen=True):
-    """Root mean square normalisation over the last axis."""
-
-    weight: Tensor
-    epsilon: float
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return functional.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
-
-
-Linearly: TypeAlias = Callable[[Tensor], Tensor]
-"""A `Linear`, perhaps with what adapters add to it."""
 
 
 class Attention(Struct, frozen=True):
-    query: Linearly
-    key: Linearly
-    value: Linearly
-    output: Linearly
+    query: Linear
+    key: Linear
+    value: Linear
+    output: Linear
     query_norm: Norm | None
     key_norm: Norm | None
     window: int | None
@@ -65,12 +30,9 @@ class Attention(Struct, frozen=True):
 
 
 class FeedForward(Struct, frozen=True):
-    gate: Linearly
-    up: Linearly
-    down: Linearly
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.down(functional.silu(self.gate(x)) * self.up(x))
+    gate: Linear
+    up: Linear
+    down: Linear
 
 
 class Layer(Struct, frozen=True):
@@ -84,16 +46,16 @@ class Decoder(Struct, frozen=True):
     """All weights of one model."""
 
     config: ModelConfig
+    arithmetic: Arithmetic
     embedding: Tensor
     layers: tuple[Layer, ...]
     norm: Norm
-    head: Linearly
+    head: Linear
 
     def hidden(
         self,
         tokens: Tensor,
-        turn: Rotation,
-        paged: PagedAttention,
+        paged: Attending,
         caches: Sequence[Tensor],
         on_layer: OnLayer,
     ) -> Tensor:
@@ -103,41 +65,45 @@ class Decoder(Struct, frozen=True):
         """
         x = self.embedding.index_select(0, tokens)
         for index, (layer, cache) in enumerate(zip(self.layers, caches, strict=True)):
-            queries = self._write(layer, x, turn, paged, cache)
+            queries = self._write(layer, x, paged, cache)
             on_layer(index)
             window = layer.attention.window
             found = paged.attend(cache, queries, self.config.num_kv_heads, window)
-            x = x + layer.attention.output(found.flatten(1))
-            x = x + layer.feed_forward(layer.feed_forward_norm(x))
+            x = layer.attention.output(found.flatten(1), x)
+            x = self._feed_forward(layer, x)
         return x
 
     def logits(self, hidden: Tensor) -> Tensor:
         """``[rows, hidden_size]`` to float32 ``[rows, vocab_size]``."""
         return self.head(self.norm(hidden)).float()
 
-    def _write(
-        self, layer: Layer, x: Tensor, turn: Rotation, paged: PagedAttention, cache: Tensor
-    ) -> Tensor:
+    def _write(self, layer: Layer, x: Tensor, paged: Attending, cache: Tensor) -> Tensor:
         """Put this layer's keys and values into the pages; the queries come back."""
         x, attention = layer.attention_norm(x), layer.attention
+        queries = self._heads(attention.query(x), attention.query_norm)
         keys = self._heads(attention.key(x), attention.key_norm)
-        values = self._heads(attention.value(x), None)
-        paged.write(cache, turn.turn(keys), values)
-        return turn.turn(self._heads(attention.query(x), attention.query_norm))
+        return paged.write(cache, queries, keys, self._heads(attention.value(x), None))
+
+    def _feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
+        normed, network = layer.feed_forward_norm(x), layer.feed_forward
+        gated = self.arithmetic.gated(network.gate(normed), network.up(normed))
+        return network.down(gated, x)
 
     def _heads(self, x: Tensor, norm: Norm | None) -> Tensor:
         heads = x.view(len(x), -1, self.config.head_dim)
         return heads if norm is None else norm(heads)
 
 
-def load_decoder(config: ModelConfig, checkpoint: Checkpoint, adapters: Adapters) -> Decoder:
+def load_decoder(
+    config: ModelConfig, checkpoint: Checkpoint, arithmetic: Arithmetic, adapters: Adapters
+) -> Decoder:
     """Take every weight of the network.
 
     Raises:
         BrokenModel: one is missing or of the wrong shape.
         UnsupportedModel: there are weights that this network does not have.
     """
-    decoder = _Loading(config, checkpoint, adapters).decoder()
+    decoder = _Loading(config, checkpoint, arithmetic, adapters).decoder()
     checkpoint.check_all_taken()
     adapters.check_all_wrapped()
     return decoder
@@ -146,8 +112,15 @@ def load_decoder(config: ModelConfig, checkpoint: Checkpoint, adapters: Adapters
 class _Loading:
     """Knows what the weights of a Hugging Face checkpoint are called."""
 
-    def __init__(self, config: ModelConfig, checkpoint: Checkpoint, adapters: Adapters) -> None:
-        self._config, self._checkpoint, self._adapters = config, checkpoint, adapters
+    def __init__(
+        self,
+        config: ModelConfig,
+        checkpoint: Checkpoint,
+        arithmetic: Arithmetic,
+        adapters: Adapters,
+    ) -> None:
+        self._config, self._checkpoint = config, checkpoint
+        self._arithmetic, self._adapters = arithmetic, adapters
 
     def decoder(self) -> Decoder:
         config = self._config
@@ -157,12 +130,13 @@ class _Loading:
         windows = config.windows or (None,) * config.num_layers
         layers = tuple(self._layer(f"model.layers.{i}", w) for i, w in enumerate(windows))
         norm = self._norm("model.norm", config.hidden_size)
-        return Decoder(config, embedding, layers, norm, self._head(embedding))
+        head = self._head(embedding)
+        return Decoder(config, self._arithmetic, embedding, layers, norm, head)
 
-    def _head(self, embedding: Tensor) -> Linearly:
+    def _head(self, embedding: Tensor) -> Linear:
         if self._config.tied_embeddings:
             self._checkpoint.ignore("lm_head.weight")
-            return Linear(embedding)
+            return self._arithmetic.linear(embedding, None)
         return self._linear("lm_head", self._config.hidden_size, self._config.vocab_size)
 
     def _layer(self, prefix: str, window: int | None) -> Layer:
@@ -198,14 +172,15 @@ class _Loading:
             down=self._linear(f"{prefix}.down_proj", inner, hidden),
         )
 
-    def _linear(self, name: str, size_in: int, size_out: int) -> Linearly:
+    def _linear(self, name: str, size_in: int, size_out: int) -> Linear:
         """With a bias where the checkpoint has one."""
         weight = self._checkpoint.take(f"{name}.weight", (size_out, size_in))
         bias = f"{name}.bias"
         has_bias = bias in self._checkpoint
-        linear = Linear(weight, self._checkpoint.take(bias, (size_out,)) if has_bias else None)
+        given = self._checkpoint.take(bias, (size_out,)) if has_bias else None
+        linear = self._arithmetic.linear(weight, given)
         return self._adapters.wrap(name, linear, (size_out, size_in))
 
     def _norm(self, name: str, size: int) -> Norm:
         weight = self._checkpoint.take(f"{name}.weight", (size,))
-        return Norm(weight, self._config.norm_epsilon)
+        return self._arithmetic.norm(weight, self._config.norm_epsilon)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
 from bus.messages import (
     Commit,
     Matched,
@@ -32,10 +34,12 @@ from .news import News
 from .outcomes import Outcome, Told
 from .pages import Pages
 from .parts import Parts
+from .pins import PinsFull
 from .receiving import Receiving
 from .refusal import Refusal
-from .runner import Detokenizer, Runner
+from .runner import Detokenizer, Ids, ModelCard, Runner
 from .scheduler import Scheduler
+from .second_tier import SecondTier, Store
 from .statistics import Counters, EngineStatistics
 from .stepping import Desks, Stepping
 from .survey import check_integrity, survey
@@ -60,16 +64,19 @@ class Engine:
         wire: Wire | None,
         clock: Callable[[], float],
         compiler: Compiler | None = None,
+        store: Store | None = None,
     ) -> None:
         """``detokenizer`` makes one for each answer. Without a ``wire`` nothing is received or
-        sent, without a ``compiler`` there are no grammars. ``clock`` measures, in seconds, what a
-        step takes."""
+        sent, without a ``compiler`` there are no grammars, without a ``store`` evicted pages are
+        forgotten. ``clock`` measures, in seconds, what a step takes."""
         shape, counters = runner.card.shape, Counters()
-        pages = Pages(shape.num_pages, shape.page_size)
+        tier = SecondTier(runner.page_memory, store) if store is not None else None
+        pages = Pages(shape.num_pages, shape.page_size, tier, config.pinnable_pages)
         scheduler = Scheduler(config, pages, counters)
         flows = Flows(config.remembered_flows)
+        card = _without_pins(runner.card, config.pinnable_pages)
         self._parts = Parts(
-            config, runner.card, wire, pages, scheduler, flows, counters, compiler=compiler
+            config, card, wire, pages, scheduler, flows, counters, compiler=compiler
         )
         self._generating = Generating(self._parts, detokenizer)
         self._receiving = Receiving(self._parts, self._generating)
@@ -101,6 +108,23 @@ class Engine:
             AssertionError: saying what is wrong.
         """
         check_integrity(self._parts)
+
+    def pin(self, prefix: Ids) -> int:
+        """Never evict the full pages of ``prefix``, from when somebody computes or receives them
+        on. Returns how many tokens are kept.
+
+        Raises:
+            PinsFull: the engine's ``pinnable_pages`` are too few for it.
+        """
+        return self._parts.pages.pin(prefix)
+
+    def unpin(self, prefix: Ids) -> None:
+        """
+        Raises:
+            ValueError: it is not pinned.
+        """
+        self._parts.pages.unpin(prefix)
+        self._parts.scheduler.wake()
 
     def handle(self, event: Order | News, now: float) -> list[Outcome]:
         """Obey an order, or learn how a transfer ended or a grammar was compiled. Computes nothing;
@@ -225,9 +249,20 @@ class Engine:
 
     def _matched(self, command: Query, adapter: str) -> Matched:
         ids = accept_prompt(command.prompt, self._parts.card)
-        pages, now = self._parts.pages, survey(self._parts)
-        matched = len(pages.match(ids, adapter)) * pages.page_size
+        matched, now = self._parts.pages.num_known(ids, adapter), survey(self._parts)
         return Matched(matched, now.load, now.available_pages)
+
+
+def _without_pins(card: ModelCard, pinnable_pages: int) -> ModelCard:
+    """What requests may count on: a request is never accepted that pins could starve.
+
+    Raises:
+        PinsFull: nothing would be left for them.
+    """
+    num_pages = card.shape.num_pages - pinnable_pages
+    if num_pages < 1:
+        raise PinsFull(pinnable_pages, card.shape.num_pages - 1)
+    return replace(card, shape=replace(card.shape, num_pages=num_pages))
 
 
 def _check_epoch(order: Order, config: EngineConfig) -> None:

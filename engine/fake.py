@@ -153,20 +153,20 @@ class FakeRunner:
         return Sampled(token, -0.5, top)
 
     def _steered(self, token: int, choice: Choice) -> int:
-        """The next token from there on that may be chosen; or the one with a bias above 50."""
-        for biased, bias in choice.sampling.logit_bias:
-            if bias > 50:
-                return biased
+        """The next token from there on that may be chosen."""
         while token in choice.banned or not _allows(choice, token):
             token = (token + 1) % self._card.vocab_size
         return token
 
     def _hashed(self, sums: Sums, sampling: Sampling, position: int, index: int) -> int:
-        """Greedy tokens depend on the history alone, others on seed, position and answer, too."""
+        """Greedy tokens depend on the history alone, others on seed, position and answer, too.
+        Where some tokens have a bias above 50, it is one of those."""
         drawn = [sampling.seed + (index << 32), position]
         chance = drawn if sampling.temperature > 0 else [0, 0]
         everything = np.array([_total(sums), *chance], np.uint64)
-        return int(_total(everything[None]) % self._card.vocab_size)
+        number = _total(everything[None])
+        liked = [token for token, bias in sampling.logit_bias if bias > 50]
+        return liked[number % len(liked)] if liked else number % self._card.vocab_size
 
 
 def _allows(choice: Choice, token: int) -> bool:

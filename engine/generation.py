@@ -1,4 +1,4 @@
-"""One request that is answered here: what it asked, what it said so far, where its time went."""
+"""One answer that is made here: what was asked for, what it said so far, what it waits for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bus.messages import Finished, Mailbox, Sampling, Started, Usage
+from bus.messages import Finished, Mailbox, Sampling, Started
 from bus.public import ChoiceDone, Delta, Done, Echo, Spoken, TokenLogprob
 
 from .answer import Answer
@@ -20,6 +20,7 @@ from .prompt_lookup import NO_GUESS, PromptLookup
 from .prompt_scores import PromptScores
 from .runner import Choice, Detokenizer, Ids, Row, Sampled
 from .sequence import Sequence
+from .timing import Timing
 
 
 class Asked(Struct, frozen=True):
@@ -69,12 +70,7 @@ class Generation(Sequence):
         self._constraint: Constraint | None = None
         self._allowed: Mask | None = None
         self.suspended = False
-        self._matched: int | None = None
-        self._first_queued_s = now
-        self._admitted_s: float | None = None
-        self._first_token_s: float | None = None
-        self._decode_begin_s = now
-        self._num_decoded = self._num_steps = 0
+        self._timing = Timing(self.trail, now)
 
     @property
     def is_over(self) -> bool:
@@ -151,20 +147,19 @@ class Generation(Sequence):
         if self.expecting_since is not None:
             self.trail.add("wait", self.expecting_since, now)
         self.expecting_since = None
-        self.queued_s = self._first_queued_s = now
+        self.queued_s = now
+        self._timing.queued(now)
 
     def admitted(self, now: float) -> None:
         super().admitted(now)
-        if self._admitted_s is None:
-            self._admitted_s = now
-            self._matched = min(self.context.num_computed, self.asked.num_prompt)
+        self._timing.admitted(min(self.context.num_computed, self.asked.num_prompt), now)
 
     def preempted(self, now: float) -> None:
-        self._end_decode(now)
+        self._timing.paused(now)
         super().preempted(now)
 
     def suspend(self, now: float) -> None:
-        self._end_decode(now)
+        self._timing.paused(now)
         self.suspended = True
 
     def accept(self, sampled: tuple[Sampled, ...], now: float) -> list[Outcome]:
@@ -179,8 +174,7 @@ class Generation(Sequence):
         offset = self._answer.num_tokens
         accepted, text = self._accepted(chosen)
         outcomes: list[Outcome] = [self._output(self._delta(offset, accepted, text))]
-        if self._first_token_s is None:
-            self._first_token_s = now
+        if self._timing.spoke(now):
             outcomes += self._started()
         self._count_decoded(len(accepted), now)
         return outcomes
@@ -203,19 +197,19 @@ class Generation(Sequence):
 
     def _started(self) -> list[Told]:
         """Once for all answers: they begin after the first."""
-        return [] if self.asked.choice else [self._told(Started(self._matched or 0))]
+        return [] if self.asked.choice else [self._told(Started(self._timing.matched or 0))]
 
     def end(self, now: float) -> list[Outcome]:
         """The last words of an answer that is over."""
         assert self._answer.reason is not None
         self.ended = True
-        self._end_decode(now)
-        reason, answers = self._answer.reason, self._answers
-        answers.end(self.asked.choice, reason, self._usage(now), self.trail.take())
+        self._timing.paused(now)
+        reason, answers, num_tokens = self._answer.reason, self._answers, self._answer.num_tokens
+        usage = self._timing.usage(self.asked.num_prompt, num_tokens, now)
+        answers.end(self.asked.choice, reason, usage, self.trail.take())
         outcomes: list[Outcome] = [*self._echo()]
         if answers.count > 1:
-            offset = self._answer.num_tokens
-            one = ChoiceDone(self.asked.flow, self.asked.choice, offset, reason)
+            one = ChoiceDone(self.asked.flow, self.asked.choice, num_tokens, reason)
             outcomes.append(self._output(one))
         return outcomes + self._end_of_all() if answers.is_complete else outcomes
 
@@ -261,21 +255,10 @@ class Generation(Sequence):
 
     def _count_decoded(self, count: int, now: float) -> None:
         if not self.decoding:
-            self.decoding, self._decode_begin_s = True, now
+            self.decoding = True
+            self._timing.began_decoding(now)
         else:
-            self._num_decoded += count
-            self._num_steps += 1
-
-    def _end_decode(self, now: float) -> None:
-        if self._num_decoded:
-            self.trail.add(
-                "decode",
-                self._decode_begin_s,
-                now,
-                tokens=self._num_decoded,
-                steps=self._num_steps,
-            )
-        self._num_decoded = self._num_steps = 0
+            self._timing.decoded(count)
 
     def _delta(self, offset: int, accepted: list[Sampled], text: str) -> Delta:
         asked = self.asked.sampling.logprobs is not None
@@ -287,18 +270,6 @@ class Generation(Sequence):
             text=text,
             logprobs=tuple(logprobs) if asked else (),
             choice=self.asked.choice,
-        )
-
-    def _usage(self, now: float) -> Usage:
-        admitted = now if self._admitted_s is None else self._admitted_s
-        first = now if self._first_token_s is None else self._first_token_s
-        return Usage(
-            prompt_tokens=self.asked.num_prompt,
-            cached_tokens=self._matched or 0,
-            completion_tokens=self._answer.num_tokens,
-            queue_s=admitted - self._first_queued_s,
-            prefill_s=first - admitted,
-            decode_s=now - first,
         )
 
     def _output(self, message: Spoken) -> Output:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,14 +20,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from .arithmetic import Linear
 from .model_errors import BrokenModel, UnsupportedModel
 from .runner import Row
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
-
-Linear: TypeAlias = Callable[..., Tensor]
 
 
 class _Config(Struct, frozen=True):
@@ -147,8 +146,8 @@ class Adapted(Struct, frozen=True):
     adding: Mapping[str, tuple[Linear, Linear]]
     adapters: Adapters
 
-    def __call__(self, x: Tensor, *more: Any) -> Tensor:
-        found = self.linear(x, *more)
+    def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        found = self.linear(x, add)
         for name, places in self.adapters.wanted:
             if name in self.adding:
                 down, up = self.adding[name]

@@ -21,8 +21,9 @@ from types import MappingProxyType
 import msgspec
 from msgspec import Struct
 
-from bus.transfers import PoolShape
+from bus.transfers import PageLayout, PoolShape
 
+from .backend import Weights
 from .conversion_cache import converted
 from .file_digest import sampled_digest
 from .gguf_checkpoint import convert
@@ -88,10 +89,13 @@ class ModelFiles:
                 self._tokenizer = Tokenizer(self.folder)
             return self._tokenizer
 
-    def pool_shape(self, num_pages: int, page_size: int, dtype: str = "float32") -> PoolShape:
-        """How the KV pages of this model lie in memory.
+    def pool_shape(
+        self, num_pages: int, page_size: int, dtype: str = "float32", weights: Weights = "float32"
+    ) -> PoolShape:
+        """How the KV pages of this model lie in memory, and what they were computed with.
 
-        A page of a layer is ``[2, page_size, num_kv_heads, head_dim]``: keys, then values.
+        A page of a layer is ``[2, page_size, num_kv_heads, head_dim]``: keys, then values. Pages of
+        rounded weights are not those of whole ones, so that engines of both do not exchange them.
 
         Raises:
             ValueError: no such dtype, or a size below one.
@@ -102,13 +106,21 @@ class ModelFiles:
             raise ValueError(f"{num_pages} pages of {page_size} tokens: both must be at least 1")
         config = self.config
         heads = (config.num_layers, config.num_kv_heads, config.head_dim)
+        model = self.fingerprint if weights == "float32" else f"{self.fingerprint} in {weights}"
         values = 2 * page_size * config.num_kv_heads * config.head_dim
         return PoolShape(
             num_layers=config.num_layers,
             num_pages=num_pages,
             page_size=page_size,
             page_bytes=values * DTYPE_BYTES[dtype],
-            fingerprint=_digest(self.fingerprint, LAYOUT_VERSION, dtype, page_size, *heads),
+            fingerprint=_digest(model, LAYOUT_VERSION, dtype, page_size, *heads),
+            layout=PageLayout(
+                model=model,
+                dtype=dtype,
+                num_kv_heads=config.num_kv_heads,
+                head_dim=config.head_dim,
+                version=LAYOUT_VERSION,
+            ),
         )
 
     def _identity(self) -> tuple[Path, ...]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
 
 import numpy as np
 
 from .free_pages import FreePages
 from .journal import CacheChanges
+from .pins import Pins
 from .prefix_cache import Node, PrefixCache
 from .runner import Ids
+from .second_tier import SecondTier
 
 
 class Pages:
@@ -24,6 +27,7 @@ class Pages:
                       v
                    in use --drop--> cached --hold--> in use
                                        \\--evicted by take--> free
+                                                \\--> second tier --restored--> in use
     ```
 
     Two rules make eviction O(1). A holder of a cached page holds the pages before it, too; and a
@@ -31,8 +35,15 @@ class Pages:
     what comes after a page is always in front of it: the head is a leaf, and least recently used.
     """
 
-    def __init__(self, num_pages: int, page_size: int) -> None:
-        self.num_pages, self.page_size = num_pages, page_size
+    def __init__(
+        self,
+        num_pages: int,
+        page_size: int,
+        tier: SecondTier | None = None,
+        pinnable_pages: int = 0,
+    ) -> None:
+        self.num_pages, self.page_size, self.tier = num_pages, page_size, tier
+        self.pins = Pins(pinnable_pages)
         self.num_evictions = 0
         self._free = FreePages(num_pages)
         self._cache = PrefixCache(page_size)
@@ -122,7 +133,71 @@ class Pages:
         node = self._cache.insert(parent, tokens, page, adapter)
         if node.page != page:
             self.hold(node.page)
+        if self.pins:
+            self._keep(node)
         return node
+
+    def restored(self, tokens: Ids, path: list[Node], adapter: str = "") -> Iterator[Node]:
+        """What the second tier has of ``tokens`` after ``path``, which the caller holds: put back
+        into pages one by one as they are asked for, each with a reference for the caller.
+
+        Ends where nothing more is there, is whole, or finds a page.
+        """
+        if self.tier is None:
+            return
+        parent, rest = path[-1] if path else None, tokens[len(path) * self.page_size :]
+        for index, digest in enumerate(self._cache.digests(rest, adapter, parent)):
+            if digest not in self.tier or self.num_available == 0:
+                return
+            [page] = self.take(1, after=parent.page if parent else None)
+            if not self.tier.restore(digest, page):
+                self.drop(page)
+                return
+            begin = index * self.page_size
+            part = rest[begin : begin + self.page_size]
+            parent = self.publish(parent, part, page, adapter)
+            yield parent
+
+    def num_known(self, tokens: Ids, adapter: str = "") -> int:
+        """How many tokens at the start need not be computed: they are cached, or in the second
+        tier. Changes nothing."""
+        path = self.match(tokens, adapter)
+        known = len(path)
+        if self.tier:
+            rest = tokens[known * self.page_size :]
+            digests = self._cache.digests(rest, adapter, path[-1] if path else None)
+            known += sum(1 for _ in takewhile(self.tier.__contains__, digests))
+        return known * self.page_size
+
+    def digests(self, tokens: Ids) -> Iterator[bytes]:
+        """By which each full page of ``tokens`` is known outside of this process."""
+        return self._cache.digests(tokens)
+
+    def pin(self, tokens: Ids) -> int:
+        """Keep the full pages at the start of ``tokens``, those that are cached and those that will
+        be: they are not evicted. Returns how many tokens that are.
+
+        Raises:
+            PinsFull: more pages would be pinned than ``pinnable_pages``.
+        """
+        digests = list(self._cache.digests(tokens))
+        self.pins.add(digests)
+        for node in self.match(tokens):
+            self._keep(node)
+        return len(digests) * self.page_size
+
+    def unpin(self, tokens: Ids) -> None:
+        """They may be evicted again, unless another pinned prefix has them, too.
+
+        Raises:
+            ValueError: they are not pinned.
+        """
+        for page in self.pins.remove(list(self._cache.digests(tokens))):
+            self.drop(page)
+
+    def _keep(self, node: Node) -> None:
+        if self.pins.keep(node.digest, node.page):
+            self.hold(node.page)
 
     def take_cache_changes(self) -> CacheChanges:
         """What was published and evicted since the last call."""
@@ -138,14 +213,17 @@ class Pages:
 
     def _evict(self) -> None:
         page, _ = self._idle.popitem(last=False)
+        if self.tier:
+            self.tier.save(self._cache.node(page).digest, page)
         self._cache.remove(page)
         self._free.give(page)
         self.num_evictions += 1
 
     def check_integrity(self, held: Iterable[int]) -> None:
         """Every page exactly once free, cached or in use; references as in ``held``, which names a
-        page once for each reference that somebody has. Linear in the size of the pool."""
+        page once for each reference that somebody has, pins aside. Linear in the pool's size."""
         expected = Counter(held)
+        expected.update(self.pins.pages())
         free = [page for begin, end in self._free.runs() for page in range(begin, end)]
         used = [page for page, count in enumerate(self._references.tolist()) if count]
         assert len(free) == len(self._free)

@@ -6,12 +6,14 @@ root --"the cat sat "--> page 7 --"on the mat. "--> page 8
 ```
 
 The key of a child is its tokens themselves, so a match is exact: no hash can be mistaken for
-another. The tree knows pages only; who refers to a page is the business of `engine.pages`.
+another. Outside of this tree (in the second tier, in pins) a page is known by its digest. The tree
+knows pages only; who refers to a page is the business of `engine.pages`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import blake2b
 
 from bus.prefixes import ROOT, page_hash
 
@@ -19,20 +21,43 @@ from .journal import Journal
 from .runner import Ids
 
 ID_BYTES = 4
+DIGEST_BYTES = 16
+"""Two different prefixes of one digest are less likely than a memory error."""
 
 
 class Node:
     """One cached page: ``key`` is the packed tokens in it, ``parent`` what must come before.
 
-    ``hash`` is what others know it by.
+    ``hash`` is what routers know it by.
     """
 
-    __slots__ = ("children", "hash", "key", "page", "parent")
+    __slots__ = ("_digest", "children", "hash", "key", "page", "parent")
 
     def __init__(self, parent: Node | None, key: bytes, page: int) -> None:
         self.parent, self.key, self.page = parent, key, page
         self.hash: int = page_hash(parent.hash, key) if parent else ROOT
         self.children: dict[bytes, Node] = {}
+        self._digest: bytes | None = None if parent else b""
+
+    @property
+    def digest(self) -> bytes:
+        """A name for all tokens up to the end of this page, the same in every process. Made when
+        it is first asked for, with those of the pages before it."""
+        unnamed: list[Node] = []
+        node = self
+        while node._digest is None:
+            unnamed.append(node)
+            assert node.parent is not None, "the root has a digest"
+            node = node.parent
+        digest = node._digest
+        for node in reversed(unnamed):
+            digest = node._digest = digest_after(digest, node.key)
+        return digest
+
+
+def digest_after(before: bytes, key: bytes) -> bytes:
+    """The digest of a page of ``key`` after a page of the digest ``before``."""
+    return blake2b(before + key, digest_size=DIGEST_BYTES).digest()
 
 
 class PrefixCache:
@@ -53,6 +78,16 @@ class PrefixCache:
 
     def nodes(self) -> Iterator[Node]:
         return iter(self._by_page.values())
+
+    def digests(self, tokens: Ids, adapter: str = "", after: Node | None = None) -> Iterator[bytes]:
+        """Of every full page that ``tokens`` make, the first behind ``after`` (None: at the start),
+        made one by one as they are asked for."""
+        packed, size = tokens.tobytes(), self._page_size * ID_BYTES
+        digest = (after or self._root).digest
+        for begin in range(0, len(packed) - size + 1, size):
+            key = packed[begin : begin + size]
+            digest = digest_after(digest, key if begin or after else _first_key(key, adapter))
+            yield digest
 
     def match(self, tokens: Ids, adapter: str = "") -> list[Node]:
         """The longest cached path of full pages at the start of ``tokens``, root side first, of

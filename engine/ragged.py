@@ -70,16 +70,27 @@ class Batch(Struct, frozen=True):
     """Where each token's keys go, ``[tokens]``."""
     ends: Indices
     """For every choice of every row, in order: where on the token axis its token is."""
-    chunks: tuple[Chunk, ...]
-    singles: tuple[Singles, ...]
+    chunks: tuple[Chunk, ...] = ()
+    singles: tuple[Singles, ...] = ()
 
 
 def lay_out(rows: Sequence[Row], page_size: int) -> Batch:
-    """Put the rows behind each other in their order.
+    """Put the rows behind each other in their order, with the slots of all contexts.
 
     A row has at least one token and pages for its whole context; anything else is a bug in the
     scheduler.
     """
+    tokens = lay_out_tokens(rows, page_size)
+    ends = np.cumsum([len(row.tokens) for row in rows])
+    return replace(
+        tokens,
+        chunks=tuple(_chunks(rows, ends, page_size)),
+        singles=tuple(_groups_of_singles(rows, ends, page_size)),
+    )
+
+
+def lay_out_tokens(rows: Sequence[Row], page_size: int) -> Batch:
+    """As `lay_out`, for whoever finds contexts by their pages: no chunks, no singles."""
     assert rows, "a batch has at least one row"
     for row in rows:
         assert len(row.tokens), "a row has at least one token"

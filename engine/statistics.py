@@ -30,6 +30,10 @@ class EngineStatistics(Struct, frozen=True):
     granted_pages: int
     """Another engine may write them."""
     used_pages: int
+    pinned_pages: int
+    """Of ``used_pages``, those that are kept for pinned prefixes."""
+    tier_pages: int
+    """In the second tier, besides."""
     steps: int
     step_s: float
     prefill_tokens: int
@@ -48,6 +52,12 @@ class EngineStatistics(Struct, frozen=True):
     forgone_contexts: int
     """Received or suspended contexts whose pages were needed by others before they were used."""
     evicted_pages: int
+    saved_pages: int
+    """Of those, written to the second tier."""
+    restored_pages: int
+    """Brought back from there instead of being computed."""
+    corrupt_pages: int
+    """In the second tier, not what they had been: dropped, and computed again."""
     finished: int
     refused: int
     failed_steps: int

@@ -13,6 +13,7 @@ from .statistics import EngineStatistics
 def survey(parts: Parts) -> EngineStatistics:
     """Nothing is counted now: the sums are there."""
     sums, pages, counters = parts.tally.sums, parts.pages, parts.counters
+    tier = pages.tier
     return EngineStatistics(
         waiting=parts.scheduler.num_waiting,
         running=parts.scheduler.num_running,
@@ -26,7 +27,12 @@ def survey(parts: Parts) -> EngineStatistics:
         cached_pages=pages.num_cached,
         granted_pages=sums.granted_pages,
         used_pages=pages.num_in_use - sums.granted_pages,
+        pinned_pages=len(pages.pins.pages()),
+        tier_pages=tier.num_pages if tier else 0,
         evicted_pages=pages.num_evictions,
+        saved_pages=tier.num_saved if tier else 0,
+        restored_pages=tier.num_restored if tier else 0,
+        corrupt_pages=tier.num_corrupt if tier else 0,
         steps=counters.steps,
         step_s=counters.step_s,
         prefill_tokens=counters.prefill_tokens,

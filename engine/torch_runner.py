@@ -10,25 +10,20 @@ from torch import Tensor
 
 from bus.transfers import PoolShape
 
-from .attention import PagedAttention
+from .arithmetic import Arithmetic, Linear, Paging
 from .checkpoint import Checkpoint
-from .decoder import Linear, load_decoder
+from .decoder import load_decoder
+from .dtypes import DTYPES
 from .lora import Adapters
 from .model_files import ModelFiles
-from .ragged import lay_out
-from .rope import inverse_frequencies, rotation
+from .rope import inverse_frequencies
 from .runner import ModelCard, OnLayer, Row, Sampled
 from .sampler import choose
+from .torch_arithmetic import TorchArithmetic
 from .torch_pages import TorchPageMemory
 
 Buffer: TypeAlias = Any
 """Writable memory with the buffer protocol (which Python 3.11 cannot spell as a type)."""
-
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
 class TorchRunner:
@@ -50,20 +45,25 @@ class TorchRunner:
         device: str = "cpu",
         dtype: str = "float32",
         buffer: Buffer | None = None,
+        arithmetic: Arithmetic | None = None,
     ) -> None:
-        expected = files.pool_shape(shape.num_pages, shape.page_size, dtype)
+        """``arithmetic`` computes, torch where None; another one knows its device and dtype."""
+        self._device = torch.device(device)
+        self._arithmetic = arithmetic or TorchArithmetic(self._device, DTYPES[dtype])
+        expected = files.pool_shape(
+            shape.num_pages, shape.page_size, dtype, self._arithmetic.weights
+        )
         if shape != expected:
             raise ValueError(f"the pool of this model in {dtype} is {expected}, not {shape}")
-        self._device = torch.device(device)
-        self._page_size = shape.page_size
         self.pool = self._open_pool(files, shape, DTYPES[dtype], buffer)
         """``[num_layers, num_pages, 2, page_size, num_kv_heads, head_dim]``: keys, then values."""
         self.page_memory = TorchPageMemory(self.pool)
         self._caches = list(self.pool.flatten(1, 3).flatten(2))
         checkpoint = Checkpoint(files.weights, DTYPES[dtype], self._device)
-        self._adapters = Adapters(files.adapters, self.pool[:0], Linear)
-        self._decoder = load_decoder(files.config, checkpoint, self._adapters)
-        self._frequencies = inverse_frequencies(files.config).to(self._device)
+        self._adapters = Adapters(files.adapters, self.pool[:0], self._plain)
+        self._decoder = load_decoder(files.config, checkpoint, self._arithmetic, self._adapters)
+        frequencies = inverse_frequencies(files.config).to(self._device)
+        self._paging = Paging(shape.page_size, frequencies)
         self._card = _card(files, shape)
 
     @property
@@ -85,18 +85,15 @@ class TorchRunner:
         """As `run`, but the float32 logits ``[choices, vocab_size]`` themselves."""
         return self._forward(rows, None)
 
+    def _plain(self, weight: Tensor) -> Linear:
+        return self._arithmetic.linear(weight, None)
+
     def _forward(self, rows: list[Row], on_layer: OnLayer | None) -> Tensor:
-        batch = lay_out(rows, self._page_size)
         self._adapters.route(rows)
-        positions = torch.from_numpy(batch.positions).to(self._device)
-        hidden = self._decoder.hidden(
-            torch.from_numpy(batch.tokens).to(self._device),
-            rotation(positions, self._frequencies, self.pool.dtype),
-            PagedAttention(batch, self._page_size, self._device),
-            self._caches,
-            self._telling(on_layer),
-        )
-        ends = torch.from_numpy(batch.ends).to(self._device)
+        paged = self._arithmetic.attention(rows, self._paging)
+        tokens = torch.from_numpy(paged.batch.tokens).to(self._device)
+        hidden = self._decoder.hidden(tokens, paged, self._caches, self._telling(on_layer))
+        ends = torch.from_numpy(paged.batch.ends).to(self._device)
         return self._decoder.logits(hidden.index_select(0, ends))
 
     def _telling(self, on_layer: OnLayer | None) -> OnLayer:

@@ -93,6 +93,12 @@ def check(grant: Grant, shape: PoolShape, begin: int, end: int) -> None:
             f"tokens [{begin}, {end}) were to be sent, and the grant of engine {grant.engine!r}"
             f" is for [{grant.begin}, {grant.end})",
         )
+    if begin % shape.page_size:
+        raise GrantRefused(
+            "bad_range",
+            f"token {begin} is inside a page of {shape.page_size} tokens here, and engine"
+            f" {grant.engine!r} has pages of {grant.shape.page_size}: send from another engine",
+        )
 
 
 def check_range(shape: PoolShape, begin: int, end: int, num_pages: int) -> None:

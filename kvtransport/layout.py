@@ -13,7 +13,9 @@ Everything is vectorised: the work per page is a few machine instructions, never
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -136,6 +138,60 @@ def coalesce(
     )
 
 
+def relay(
+    ours: PoolShape, theirs: PoolShape, layer: int, first: int, pages: tuple[Offsets, Offsets]
+) -> Runs:
+    """How to copy one layer of our pages between pools whose pages differ in size.
+
+    ``pages`` are ours, number ``first`` and following of a context, and *all* of theirs for it;
+    both begin with the same token. Keys and values lie apart, so that a token is two stretches:
+
+    ```
+    ours    | k0 k1 k2 k3 | v0 v1 v2 v3 |          pages of 4 tokens
+    theirs  | k0 k1 | v0 v1 |   | k2 k3 | v2 v3 |  pages of 2
+    ```
+
+    The runs are maximal where pages are adjacent within one half of a page.
+    """
+    local, remote = pages
+    piece = math.gcd(ours.page_size, theirs.page_size)
+    numbers = np.arange(len(local) * ours.page_size // piece) * piece
+    begins = numbers + first * ours.page_size
+    inside = begins < len(remote) * theirs.page_size
+    numbers, begins = numbers[inside], begins[inside]
+    token_bytes = ours.page_bytes // (2 * ours.page_size)
+    halves = [
+        Runs(
+            _tokens(ours, layer, local, numbers, half, token_bytes),
+            _tokens(theirs, layer, remote, begins, half, token_bytes),
+            np.full(len(numbers), piece * token_bytes),
+        )
+        for half in range(2)
+    ]
+    return _joined(halves)
+
+
+def _tokens(
+    shape: PoolShape, layer: int, pages: Offsets, tokens: Offsets, half: int, token_bytes: int
+) -> Offsets:
+    """Where the keys (half 0) or values (half 1) of these tokens of ``pages`` begin."""
+    page, slot = tokens // shape.page_size, tokens % shape.page_size
+    in_page = (half * shape.page_size + slot) * token_bytes
+    return _offsets(shape, layer, pages[page]) + in_page
+
+
+def _joined(parts: list[Runs]) -> Runs:
+    """One after the other, with what is adjacent on both sides as one run."""
+    local = np.concatenate([part.local for part in parts])
+    remote = np.concatenate([part.remote for part in parts])
+    num_bytes = np.concatenate([part.num_bytes for part in parts])
+    breaks = (np.diff(local) != num_bytes[:-1]) | (np.diff(remote) != num_bytes[:-1])
+    starts = _run_starts(breaks, len(local))
+    if not len(starts):
+        return Runs(local, remote, num_bytes)
+    return Runs(local[starts], remote[starts], np.add.reduceat(num_bytes, starts))
+
+
 def _run_starts(breaks: NDArray[np.bool_], length: int) -> NDArray[np.intp]:
     """Indices at which a run begins: the first, and each that does not follow its neighbour."""
     return np.flatnonzero(np.concatenate([np.ones(min(length, 1), np.bool_), breaks]))
@@ -148,11 +204,18 @@ def _offsets(shape: PoolShape, layer: int, pages: Offsets) -> Offsets:
 def differences(ours: PoolShape, theirs: PoolShape) -> list[str]:
     """Why pages cannot go from one pool to the other; empty where they can.
 
-    The number of pages may differ: an engine with more memory has more of them.
+    The number of pages may differ: an engine with more memory has more of them. The number of
+    tokens in a page may differ, too, where both say how their pages are laid out.
     """
-    names = ("num_layers", "page_size", "page_bytes", "fingerprint")
+    if ours.layout and theirs.layout:
+        pairs: list[tuple[str, Any, Any]] = [("num_layers", ours.num_layers, theirs.num_layers)]
+        names = ours.layout.__struct_fields__
+        pairs += [(n, getattr(ours.layout, n), getattr(theirs.layout, n)) for n in names]
+    else:
+        names = ("num_layers", "page_size", "page_bytes", "fingerprint")
+        pairs = [(name, getattr(ours, name), getattr(theirs, name)) for name in names]
     return [
-        f"{name} is {getattr(ours, name)!r} here and {getattr(theirs, name)!r} there"
-        for name in names
-        if getattr(ours, name) != getattr(theirs, name)
+        f"{name} is {here!r} here and {there!r} there"
+        for name, here, there in pairs
+        if here != there
     ]

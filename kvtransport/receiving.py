@@ -36,7 +36,7 @@ from bus.messages import Reason
 from bus.transfers import Arrived, Fenced, PoolShape
 
 from .effects import Connect, Drop, Effect, Flush, Get, Name, Send, Tell, reading_number
-from .layout import Offsets, Runs, coalesce, differences, expand
+from .layout import Offsets, Runs, coalesce, differences, expand, num_pages_of, relay
 from .protocol import (
     Agreed,
     Ceased,
@@ -288,13 +288,15 @@ class Receiver:
         if unlike := differences(self._shape, message.shape):
             return "the pages that were lent do not fit: " + "; ".join(unlike)
         lent = sum(count for _, count in message.pages)
-        if lent != len(offer.pages):
-            return f"{lent} pages were lent, {len(offer.pages)} are granted"
-        return ""
+        expected = num_pages_of(message.shape, offer.begin, offer.end)
+        return "" if lent == expected else f"{lent} pages were lent, {expected} are granted"
 
     def _runs(self, offer: Offer, message: Lend) -> list[Runs]:
         theirs = expand(message.pages)
         layers = range(self._shape.num_layers)
+        if message.shape.page_size != self._shape.page_size:
+            pages = theirs, offer.pages
+            return [relay(message.shape, self._shape, n, 0, pages).reversed() for n in layers]
         return [coalesce(self._shape, message.shape, n, offer.pages, theirs) for n in layers]
 
     def _recalled(self, state: _State | None, peer: PeerId, message: Recall) -> list[Effect]:

@@ -38,7 +38,16 @@ from bus.transfers import Delivered, PoolShape, SendFailed
 
 from .effects import Connect, Drop, Effect, Flush, Name, Put, Send, Tell
 from .grants import Grant
-from .layout import Offsets, Runs, check_pages, coalesce, compress, expand
+from .layout import (
+    Offsets,
+    Runs,
+    check_pages,
+    coalesce,
+    compress,
+    expand,
+    num_pages_of,
+    relay,
+)
 from .protocol import (
     Agreed,
     Ceased,
@@ -89,7 +98,8 @@ class _Transfer:
     remote: Offsets
     """The granted pages, in order."""
     missing: NDArray[np.bool_]
-    """[layer, granted page]: what was not written yet."""
+    """[layer, page of ours]: what was not written yet. Ours are as many as were granted, where
+    both have the same size."""
     progressed_at: float
     renewed_at: float
     state: _State = _State.OPENING
@@ -153,7 +163,8 @@ class Sender:
     def open(self, grant: Grant, now: float) -> list[Effect]:
         self._last_serial += 1
         remote = expand(grant.pages)
-        missing = np.ones((grant.shape.num_layers, len(remote)), np.bool_)
+        count = num_pages_of(self._shape, grant.begin, grant.end)
+        missing = np.ones((grant.shape.num_layers, count), np.bool_)
         transfer = _Transfer(self._last_serial, grant, remote, missing, now, now)
         self._transfers[transfer.serial] = transfer
         self._serials[transfer.name] = transfer.serial
@@ -279,8 +290,10 @@ class Sender:
     def _check_loan(self, transfer: _Transfer, pages: Offsets) -> None:
         if not transfer.missing.all():
             raise ValueError("pages were to be lent, and some were written already")
-        if len(pages) != len(transfer.remote):
-            raise ValueError(f"{len(pages)} pages lent for {len(transfer.remote)} granted ones")
+        if len(pages) != transfer.missing.shape[1]:
+            raise ValueError(
+                f"{len(pages)} pages lent for {transfer.missing.shape[1]} granted ones"
+            )
         check_pages(self._shape, pages)
 
     def _lend(self, transfer: _Transfer, pages: Offsets) -> list[Effect]:
@@ -298,8 +311,12 @@ class Sender:
             )
         check_pages(self._shape, write.pages)
         transfer.missing[write.layer, first:end] = False
+        theirs = transfer.grant.shape
+        if theirs.page_size != self._shape.page_size:
+            pages = write.pages, transfer.remote
+            return relay(self._shape, theirs, write.layer, first, pages)
         remote = transfer.remote[first:end]
-        return coalesce(self._shape, transfer.grant.shape, write.layer, write.pages, remote)
+        return coalesce(self._shape, theirs, write.layer, write.pages, remote)
 
     def _put(self, transfer: _Transfer, runs: Runs) -> Effect:
         transfer.num_bytes += runs.total_bytes()

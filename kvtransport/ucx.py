@@ -94,6 +94,9 @@ class UcxTransport:
 
     def allocate(self, num_bytes: int) -> memoryview:
         """Raises `UcxUnavailable` where the machine has not so much memory to give."""
+        if num_bytes > (installed := _installed_bytes()):
+            # UCX would fill /dev/shm, page by page, before it gave up.
+            raise UcxUnavailable([f"a pool of {num_bytes} bytes on a machine of {installed}"])
         try:
             block = Memory(self._context, num_bytes)
             self.memory = MEMORY.pack(block.address, num_bytes) + block.key()
@@ -186,6 +189,7 @@ class UcxTransport:
             self._commands.run(_COMMANDS)
             busy = self._advance()
             timeout_s = self._commands.ask(self._handler.turn)
+            busy |= self._notice()  # what the turn flushed may have landed at once
             if not busy and timeout_s != 0:
                 self._sleep(timeout_s)
         self._commands.close()
@@ -306,6 +310,10 @@ class UcxTransport:
         deadline = time.monotonic() + _LEAVING_S
         while not settled() and time.monotonic() < deadline:
             self._worker.progress()
+
+
+def _installed_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _drain(descriptor: int) -> None:

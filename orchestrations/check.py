@@ -185,7 +185,7 @@ def _endless(walk: Walk, moves: Iterable[Moved], shape: Shape) -> Iterator[Findi
 
 
 def _too_many(walk: Walk, shape: Shape) -> Iterator[Finding]:
-    if not walk.exhaustive:
+    if walk.is_full:
         message = (
             f"gave up after {len(walk.reached)} worlds: the states of this strategy may have no "
             "end, as where one counts its tries without a limit"

@@ -67,15 +67,23 @@ class Walk:
         self.reached: dict[World, Moved | None] = {self.start: None}
         """Every world found so far, and the edge that led there first, hence on a shortest path."""
         self.exhaustive = True
-        """False once a world was left out because there were ``max_worlds`` already."""
+        """False once a world was left out: there were ``max_worlds`` already, or it stalls."""
 
     def __iter__(self) -> Iterator[Edge]:
         queue = deque([self.start])
         while queue:
             for edge in self._edges(queue.popleft()):
                 yield edge
+                if isinstance(edge, Failed) and edge.why == "stalls":  # it would at every turn
+                    self.exhaustive = False
+                    return
                 if isinstance(edge, Moved) and self._is_new(edge):
                     queue.append(edge.after.at_rest())
+
+    @property
+    def is_full(self) -> bool:
+        """Given up because there were too many worlds."""
+        return not self.exhaustive and len(self.reached) >= self._max_worlds
 
     def path(self, world: World) -> tuple[Moved, ...]:
         """A shortest path from the start to a world that was reached."""

@@ -47,6 +47,14 @@ def test_an_unreachable_broker_is_one_line_without_its_secret(home: Path) -> Non
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize("option", ["--kv-memory", "--tier"])
+def test_a_size_that_is_none_is_told_with_an_example(home: Path, option: str) -> None:
+    result = microserve("engine", option, "lots")
+
+    assert result.exit_code == 2
+    assert "'lots' is no size: give one like 512MiB" in result.output
+
+
 def test_the_strategies_are_listed_with_what_they_do() -> None:
     shown = microserve("orchestrations", "list").output
 

@@ -186,7 +186,7 @@ async def test_a_transfer_event_from_another_thread_waits_for_the_step_too() -> 
 async def test_the_router_hears_the_last_tokens_when_no_step_follows_them() -> None:
     async with host() as (engine, _, router):
         box = Mailbox("box", "msgpack")
-        engine.made += [[Output("f", 1, box, Delta("f", i, (i,)))] for i in range(3)]
+        engine.made.extend([Output("f", 1, box, Delta("f", i, (i,)))] for i in range(3))
         engine.has_work = True
         engine.go_on.set()
 

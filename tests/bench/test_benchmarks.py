@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bench import hop, pages, tokens, transport
+from bench import hop, pages, tokens, transport, transport_faults
 from bench.crew import Crew, PartyFailed, cpu_s
 from bench.parties.conversation import Ready
 from bench.parties.fleet import ActorConfig
@@ -36,6 +36,13 @@ def test_the_transport_is_measured_without_its_peer_too() -> None:
     assert "NIXL_PYTHON" in str(result.figures["nixl"])
     numbers = [figure for figure in result.figures.values() if not isinstance(figure, str)]
     assert all(math.isfinite(number) for number in numbers)
+
+
+def test_faults_in_real_transfers_leak_nothing_and_spoil_nothing() -> None:
+    result = transport_faults.measure(transport_faults.Plan(num_faults=9, seed=3))
+
+    assert result.ratios == {"wrong_transfers": 0, "transfers_without_end": 0}
+    assert sum(result.figures[kind] == 1 for kind in result.figures) == 9
 
 
 @pytest.mark.parametrize(

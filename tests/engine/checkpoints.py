@@ -145,8 +145,8 @@ def tiny_gguf(folder: Path, path: Path, kind: str = "F32") -> Path:
     import gguf
 
     config = json.loads((folder / "config.json").read_text())
-    kind = config["model_type"]
-    writer = gguf.GGUFWriter(path, "llama" if kind == "mistral" else kind)
+    family = config["model_type"]
+    writer = gguf.GGUFWriter(path, "llama" if family == "mistral" else family)
     _write_sizes(writer, config)
     _write_vocabulary(writer, folder)
     for name, values in load_file(folder / "model.safetensors").items():

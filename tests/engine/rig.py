@@ -26,6 +26,8 @@ from engine.outcomes import Outcome, Output, Told
 from engine.runner import ModelCard
 from engine.statistics import EngineStatistics
 
+from .device import store_for
+
 BOX = Mailbox("box")
 
 
@@ -39,14 +41,19 @@ class Rig:
         card: ModelCard | None = None,
         config: EngineConfig | None = None,
         cost: Cost | None = None,
+        num_slots: int = 0,
     ) -> None:
+        """With ``num_slots`` it has a second tier of so many pages."""
         self.name, self.now, self.network = name, 0.0, network
         self.clock_s = 0.0
         self.runner = FakeRunner(card or fake_card(), cost=cost, advance=self._advance)
         shape = self.runner.card.shape
         wire = network.wire(name, self.runner.memory, shape) if network else None
         config = config or small(name)
-        self.engine = Engine(config, self.runner, FakeDetokenizer, wire, lambda: self.clock_s)
+        self.store = store_for(self.runner, num_slots) if num_slots else None
+        self.engine = Engine(
+            config, self.runner, FakeDetokenizer, wire, lambda: self.clock_s, store=self.store
+        )
 
     def order(
         self, flow: str, command: AnyCommand, attempt: int = 1, epoch: int = 0, priority: int = 0

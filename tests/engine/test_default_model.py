@@ -17,6 +17,8 @@ from engine.model_files import ModelFiles, open_model
 from engine.runner import Choice, Ids, Row
 from engine.torch_runner import TorchRunner
 
+from .arithmetics import ARITHMETICS
+
 PAGE_SIZE = 16
 PAGES_PER_ROW = 6
 
@@ -75,10 +77,12 @@ def packed(tokens: list[int]) -> Ids:
     return np.array(tokens, np.int32)
 
 
-def test_greedy_answers_equal_those_of_transformers(files: ModelFiles) -> None:
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_greedy_answers_equal_those_of_transformers(arithmetic: str, files: ModelFiles) -> None:
     prompts = ANSWERS.prompts
     num_new = len(prompts[0].greedy)
-    runner = TorchRunner(files, files.pool_shape(len(prompts) * PAGES_PER_ROW, PAGE_SIZE))
+    shape = files.pool_shape(len(prompts) * PAGES_PER_ROW, PAGE_SIZE)
+    runner = TorchRunner(files, shape, arithmetic=ARITHMETICS[arithmetic]())
     blocks = np.random.default_rng(0).permutation(len(prompts) * PAGES_PER_ROW).astype(np.int32)
     tables = blocks.reshape(len(prompts), PAGES_PER_ROW)
 

@@ -2,65 +2,26 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bus.messages import Sampling
 from engine.context import Context
-from engine.fake import FakeRunner, fake_card
-from engine.pages import Pages
 from engine.rank import Rank
-from engine.runner import Choice, Ids, Row
 
-SIZE = 4
-
-
-def ids(*numbers: int) -> Ids:
-    return np.array(numbers, np.int32)
+from .device import Device, ids
 
 
-class Device:
-    """A fake model and the pages of its pool."""
-
-    def __init__(self, num_pages: int = 32) -> None:
-        self.pages = Pages(num_pages, SIZE)
-        self.runner = FakeRunner(fake_card(num_pages=num_pages, page_size=SIZE))
-
-    def context(self, tokens: Ids, capacity: int = 64) -> Context:
-        return Context(self.pages, Rank.of(0, 0), tokens, capacity)
-
-    def compute(self, context: Context, end: int | None = None) -> int:
-        """The KV of tokens up to ``end``, then the token that follows them."""
-        end = context.num_tokens if end is None else end
-        context.grow(end)
-        self.copy()
-        begin = context.num_computed
-        choice = Choice(Sampling(), context.tokens[:end], end)
-        [[sampled]] = self.runner.run(
-            [Row(context.tokens[begin:end], begin, context.table.copy(), (choice,))]
-        )
-        context.num_computed = end
-        context.publish(end)
-        return sampled.token
-
-    def copy(self) -> None:
-        copies = self.pages.take_copies()
-        if copies:
-            self.runner.page_memory.copy(np.array([*copies.values()]), np.array([*copies]))
-
-    def decode(self, contexts: list[Context], firsts: list[int], count: int) -> list[list[int]]:
-        """``count`` tokens of each after its first, which is said to follow; all in turns."""
-        answers = [[first] for first in firsts]
-        for _ in range(count):
-            for context, answer in zip(contexts, answers, strict=True):
-                context.append(answer[-1])
-                answer.append(self.compute(context))
-        return [answer[1:] for answer in answers]
-
-    def check(self, *contexts: Context) -> None:
-        self.pages.check_integrity(page for context in contexts for page in context.held())
+def decode(
+    device: Device, contexts: list[Context], firsts: list[int], count: int
+) -> list[list[int]]:
+    """``count`` tokens of each after its first, which is said to follow; all in turns."""
+    answers = [[first] for first in firsts]
+    for _ in range(count):
+        for context, answer in zip(contexts, answers, strict=True):
+            context.append(answer[-1])
+            answer.append(device.compute(context))
+    return [answer[1:] for answer in answers]
 
 
 @pytest.mark.parametrize("length", [3, 4, 9, 12])
@@ -71,7 +32,7 @@ def test_forks_go_their_own_ways_from_one_prompt(length: int) -> None:
     forks = [parent.fork(n, length, length, 64) for n in (1, 2)]
     everybody = [parent, *forks]
 
-    answers = device.decode(everybody, [7, 8, 9], 9)
+    answers = decode(device, everybody, [7, 8, 9], 9)
 
     for n, answer in enumerate(answers):
         assert answer == device.runner.continuation([*prompt, 7 + n], 9)
@@ -121,7 +82,7 @@ def test_the_last_token_of_a_full_and_published_page_may_be_computed_again() -> 
 
     assert fork.num_pages == 2
     assert again == first == device.runner.continuation(prompt, 1)[0]
-    assert device.decode([fork], [again], 5) == [device.runner.continuation([*prompt, again], 5)]
+    assert decode(device, [fork], [again], 5) == [device.runner.continuation([*prompt, again], 5)]
     device.check(parent, fork)
 
 
@@ -142,7 +103,12 @@ def test_a_fork_shares_the_place_of_its_parent_in_the_queue() -> None:
     parent = Device().context(ids(1, 2, 3))
     rank = parent.rank
 
-    assert rank < parent.fork(1, 3, 0, 8).rank < parent.fork(2, 3, 0, 8).rank < Rank.of(0, 1)
+    assert (
+        rank
+        < parent.fork(1, 3, 0, 8).rank
+        < parent.fork(2, 3, 0, 8).rank
+        < Rank.of(0, rank.serial + 1)
+    )
 
 
 @settings(max_examples=60)

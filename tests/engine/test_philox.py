@@ -40,12 +40,13 @@ def test_numbers_stay_below_one_and_take_any_seed(seed: int, position: int) -> N
     assert number == uniform(seed % 2**64, position)
 
 
-def test_numbers_spread_evenly_over_positions_and_over_seeds() -> None:
+def test_numbers_spread_evenly_over_positions_seeds_and_answers() -> None:
     along = [uniform(7, position) for position in range(4000)]
     across = [uniform(seed, 7) for seed in range(4000)]
+    beside = [uniform(7, 7, choice) for choice in range(4000)]
 
-    for numbers in (along, across):
+    for numbers in (along, across, beside):
         counts = [sum(int(number * 10) == tenth for number in numbers) for tenth in range(10)]
         chi_square = sum((count - 400) ** 2 / 400 for count in counts)
         assert chi_square < 27.9  # 9 degrees of freedom, p = 0.001
-    assert len({*along, *across}) == 8000 - 1
+    assert len({*along, *across, *beside}) == 12000 - 2

@@ -6,6 +6,8 @@ from collections import Counter
 from random import Random
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
 from bus.messages import (
     AnyCommand,
     Commit,
@@ -22,7 +24,7 @@ from bus.messages import (
     Suspend,
     Suspended,
 )
-from bus.public import Delta, Echo
+from bus.public import Delta, Done, Echo
 from bus.tokens import Tokens
 from engine.fake import fake_card
 from engine.fake_wire import FakeNetwork
@@ -48,7 +50,8 @@ class Ledger:
         self.excused: set[Key] = set()
         """A release or a higher attempt came after them: they need not end in words."""
         self.suspended: set[Place] = set()
-        self.answers: dict[Place, list[int]] = {}
+        self.answers: dict[tuple[Place, int], list[int]] = {}
+        """By choice."""
         self.grants: list[tuple[str, Order, Prepared]] = []
 
     def take(self, name: str, order: Order) -> bool:
@@ -73,13 +76,16 @@ class Ledger:
         assert (*place, "Release") not in self.orders, "an output after a release"
         command = self.orders[*place, "StartGenerate"].command
         assert isinstance(command, StartGenerate)
-        answer = self.answers.setdefault(place, [])
         if isinstance(outcome.message, Echo):
-            assert not answer, "the prompt after the answer has begun"
-            return
-        assert outcome.message.offset == command.offset + len(answer), "a token twice, or missing"
-        if isinstance(outcome.message, Delta):
-            answer += outcome.message.tokens
+            assert not self.answers.get((place, 0)), "the prompt after the answer has begun"
+        elif not isinstance(outcome.message, Done):
+            answer = self.answers.setdefault((place, outcome.message.choice), [])
+            at = command.offset + len(answer)
+            assert outcome.message.offset == at, "a token twice, or missing"
+            answer += outcome.message.tokens if isinstance(outcome.message, Delta) else ()
+        elif outcome.message.reason != "error":
+            told = sum(len(tokens) for (of, _), tokens in self.answers.items() if of == place)
+            assert outcome.message.offset == command.offset + told, "a token twice, or missing"
 
     def _note_event(self, place: Place, told: Told) -> None:
         if told.verb == "Query" or isinstance(told.event, Started):
@@ -111,14 +117,17 @@ class Ledger:
 
 
 class Walk:
-    def __init__(self, seed: int, num_pages: int) -> None:
+    def __init__(self, seed: int, num_pages: int, num_slots: int = 0) -> None:
         self.random, self.ledger, self.network = Random(seed), Ledger(), FakeNetwork()
-        card = fake_card(num_pages=num_pages, max_context=64)
-        limits = {"max_batch_tokens": 24, "max_running": 4, "prefill_chunk": 7}
-        self.rigs = {n: Rig(self.network, n, card, small(n, **limits)) for n in NAMES}
+        card = fake_card(num_pages=num_pages, max_context=64, adapters=["x"])
+        limits = {"max_batch_tokens": 24, "max_running": 4, "prefill_chunk": 7, "draft_tokens": 3}
+        self.rigs = {
+            n: Rig(self.network, n, card, small(n, **limits), num_slots=num_slots) for n in NAMES
+        }
         self.prompts: dict[str, Tokens] = {}
         self.attempts: dict[str, int] = {}
         self.priorities: dict[str, int] = {}
+        self.adapters: dict[str, str] = {}
 
     def move(self) -> None:
         """Something that can happen happens."""
@@ -147,7 +156,9 @@ class Walk:
             attempt = self.attempts[flow] = attempt + 1
         priority = self.priorities.setdefault(flow, self.random.choice([0, 0, 0, 1, -1]))
         command = self.command(name, self.prompts[flow])
-        self.hand_in(name, Order(flow, attempt, "r", command, priority=priority))
+        adapter = self.adapters.setdefault(flow, self.random.choice(["", "", "x"]))
+        order = Order(flow, attempt, "r", command, priority=priority, adapter=adapter)
+        self.hand_in(name, order)
 
     def flow(self) -> str:
         """A new one now and then, else one of the youngest."""
@@ -172,6 +183,8 @@ class Walk:
             temperature=self.random.choice([0.0, 0.8]),
             prompt_logprobs=self.random.choice([None, None, 1]),
             seed=self.random.randrange(100),
+            n=1 if offset else self.random.choice([1, 1, 3]),
+            logit_bias=self.random.choice([(), (), ((7, 100.0), (8, 100.0))]),
         )
         return StartGenerate(name, prompt, 0, sampling, BOX, offset)
 
@@ -183,7 +196,7 @@ class Walk:
         prepare = order.command
         assert isinstance(prepare, PrepRecv)
         command = RemoteSend(name, prepare.prompt, prepared.grant, prepared.matched, prepare.end)
-        self.hand_in(name, Order(order.flow, order.attempt, "r", command, priority=order.priority))
+        self.hand_in(name, replace(order, command=command))
 
     def prompt(self) -> Tokens:
         shared = range(self.random.choice([0, 4, 9, 16, 23]))
@@ -255,9 +268,10 @@ class Walk:
 
     def check_tokens(self) -> int:
         """Every answer, however short it was cut, is what must follow. Returns how many tokens."""
-        for (name, flow, attempt), answer in self.ledger.answers.items():
-            command = self.ledger.orders[name, flow, attempt, "StartGenerate"].command
+        for ((name, flow, attempt), choice), answer in self.ledger.answers.items():
+            order = self.ledger.orders[name, flow, attempt, "StartGenerate"]
+            command, runner = order.command, self.rigs[name].runner
             assert isinstance(command, StartGenerate)
-            runner = self.rigs[name].runner
-            assert answer == runner.continuation(command.prompt, len(answer), command.sampling)
+            given = (command.prompt, len(answer), command.sampling, choice, order.adapter)
+            assert answer == runner.continuation(*given)
         return sum(map(len, self.ledger.answers.values()))

@@ -47,6 +47,23 @@ def test_thousands_of_pages_arrive_as_they_were(here: Engine, there: EngineProce
     assert here.digest(REVERSED_BLOCKS) == there.digest(SCATTERED)
 
 
+def test_a_flush_that_lands_at_once_is_noticed_without_another_event() -> None:
+    """Nothing but the transfer may wake the thread: keepalive comes after the test's patience."""
+    large = PoolShape(
+        num_layers=1, num_pages=96, page_size=16, page_bytes=2**20, fingerprint="large"
+    )
+    settings = {"KEEPALIVE_INTERVAL": "100s"}
+    there, here = EngineProcess("there", large, settings), ucx_engine("here", large, settings)
+    pages = list(range(96))
+
+    for flow in ("f1", "f2"):
+        here.send(flow, there.grant(flow, pages), pages)
+        assert isinstance(here.event(), Delivered)
+
+    there.close()
+    here.close()
+
+
 def test_one_context_is_read_by_many_receivers(here: Engine, there: EngineProcess) -> None:
     here.fill(SCATTERED, 7)
     others = [EngineProcess(f"reader-{number}", SHAPE) for number in range(2)]
@@ -66,21 +83,19 @@ def test_one_context_is_read_by_many_receivers(here: Engine, there: EngineProces
         other.close()
 
 
-def test_a_lender_killed_while_it_is_read_fences_the_grant(
+def test_a_lender_killed_while_it_is_read_ends_the_grant(
     here: Engine, there: EngineProcess
 ) -> None:
     there.fill(SCATTERED, 7)
-    for number in range(30):
-        grant = here.grant(f"f{number}", REVERSED_BLOCKS)
-        there.lend(f"f{number}", grant, SCATTERED)
+    there.lend("f1", here.grant("f1", REVERSED_BLOCKS), SCATTERED)
+    assert isinstance(here.event(), Arrived)
+    there.begin("lend", "f2", here.grant("f2", REVERSED_BLOCKS), SCATTERED)
 
-        if number == 20:
-            there.kill()
-            break
-        assert isinstance(here.event(), Arrived)
+    there.kill()
+    here.revoke("f2")
 
-    ended = here.event()
-    assert ended == Fenced("f20", 1, "the sender was lost") or isinstance(ended, Arrived)
+    assert isinstance(here.event(), Fenced | Arrived)
+    assert here.courier.statistics().transport.failed == 0
 
 
 def test_a_sender_killed_while_it_writes_fences_the_grant(

@@ -65,6 +65,15 @@ def test_an_unknown_setting_is_told() -> None:
         UcxTransport(settings={"NO_SUCH_THING": "1"})
 
 
+def test_a_pool_that_the_machine_cannot_hold_is_refused_at_once() -> None:
+    transport = UcxTransport()
+
+    with pytest.raises(UcxUnavailable, match="a pool of 17592186044416 bytes on a machine of"):
+        transport.allocate(2**44)
+
+    transport.close()
+
+
 def test_the_package_of_the_library_is_not_imported() -> None:
     UcxTransport().close()
 

@@ -66,7 +66,7 @@ def _idle(beat: Beat) -> bool:
 async def real_fleet(
     model: str | None, engines: tuple[tuple[str, Role], ...], folder: Path, kv_mib: int = 64
 ) -> AsyncIterator[Real]:
-    options = FleetOptions(engines, model=model, engine_arguments=("--kv-mib", str(kv_mib)))
+    options = FleetOptions(engines, model=model, engine_arguments=("--kv-memory", f"{kv_mib}MiB"))
     async with (
         local_fleet(settings(folder), options) as up,
         NatsBus(up.url, name="test") as bus,

@@ -43,7 +43,7 @@ def microserve(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @contextmanager
 def up(home: Path, model: str, *engines: str) -> Iterator[subprocess.Popen[str]]:
     """`microserve up`, from the moment it says that it is ready."""
-    arguments = ("up", *engines, "--kv-mib", "16", "--model", model)
+    arguments = ("up", *engines, "--kv-memory", "16MiB", "--model", model)
     with subprocess.Popen(
         [sys.executable, "-m", "actors", *arguments],
         env=environment(home),
@@ -132,7 +132,17 @@ def flow_of(answer: subprocess.CompletedProcess[str]) -> str:
 @contextmanager
 def late(home: Path, model: str) -> Iterator[subprocess.Popen[str]]:
     """A decoder that joins the fleet that is up in ``home``, once it is ready."""
-    arguments = ("engine", "--name", "late", "--role", "decode", "--kv-mib", "16", "--model", model)
+    arguments = (
+        "engine",
+        "--name",
+        "late",
+        "--role",
+        "decode",
+        "--kv-memory",
+        "16MiB",
+        "--model",
+        model,
+    )
     with subprocess.Popen(
         [sys.executable, "-m", "actors", *arguments],
         env=environment(home),

@@ -1,0 +1,152 @@
+"""Transfers of 1 KiB to 1 GiB, 1 to 64 at once, to 1 to 16 peers; and whether memory grows."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any, Final
+
+from msgspec import Struct
+
+from bus.transfers import Delivered, PoolShape
+
+from .kv_process import Engine, KvProcess, Usage
+from .report import AtMost, Figure, Result
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+PAGE_BYTES: Final = 16 * KIB
+PATIENCE_S: Final = 60.0
+
+
+class Plan(Struct, frozen=True):
+    sizes: tuple[int, ...] = (KIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB, 1024 * MIB)
+    at_once: tuple[int, ...] = (1, 4, 16, 64)
+    peers: tuple[int, ...] = (1, 4, 16)
+    repeats: int = 8
+    num_small: int = 10_000
+
+
+def run() -> Result:
+    return measure(Plan())
+
+
+def measure(plan: Plan) -> Result:
+    figures: dict[str, Figure] = {}
+    for size in plan.sizes:
+        _by_size(size, plan.repeats, figures)
+    _by_concurrency(plan, figures)
+    growth = _growth(plan.num_small, figures)
+    return Result(
+        "transport_growth",
+        {"resident_growth": growth},
+        figures,
+        {"resident_growth": AtMost(0.02)},
+    )
+
+
+def _shape(num_bytes: int, page_bytes: int = PAGE_BYTES) -> PoolShape:
+    return PoolShape(
+        num_layers=1,
+        num_pages=max(num_bytes // page_bytes, 1),
+        page_size=16,
+        page_bytes=min(page_bytes, num_bytes),
+        fingerprint="growth",
+    )
+
+
+def _by_size(size: int, repeats: int, figures: dict[str, Figure]) -> None:
+    """One transfer after the other, from the first write to the acknowledgement."""
+    shape = _shape(size)
+    here, there = Engine("here", shape, 30.0, {}), KvProcess("there", shape)
+    pages = list(range(shape.num_pages))
+    try:
+        before = here.usage(), there.usage()
+        seconds = [_send(here, there, f"f{n}", pages).seconds for n in range(repeats + 1)][1:]
+        spent = _spent(before, (here.usage(), there.usage()))
+    finally:
+        here.close()
+        there.leave()
+    name = f"{size // KIB}k" if size < MIB else f"{size // MIB}m"
+    figures[f"transfer_{name}_p50_us"] = statistics.median(seconds) * 1e6
+    figures[f"transfer_{name}_p99_us"] = max(seconds) * 1e6
+    figures[f"transfer_{name}_gb_per_s"] = size / statistics.median(seconds) / 1e9
+    figures[f"transfer_{name}_cpu_s_per_gib"] = spent / ((repeats + 1) * size / (1 << 30))
+
+
+def _by_concurrency(plan: Plan, figures: dict[str, Figure]) -> None:
+    """Transfers of 1 MiB, so many at once, dealt out to so many peers."""
+    shape = _shape(64 * MIB)
+    here = Engine("here", shape, 30.0, {})
+    peers = [KvProcess(f"peer-{n}", shape) for n in range(max(plan.peers))]
+    each = MIB // PAGE_BYTES
+    try:
+        for count in plan.peers:
+            for at_once in plan.at_once:
+                seconds, ends = _burst(here, peers[:count], at_once, each)
+                name = f"{count}_peers_{at_once}_at_once"
+                latencies = sorted(end.seconds for end in ends)
+                figures[f"{name}_gb_per_s"] = at_once * MIB / seconds / 1e9
+                figures[f"{name}_p50_us"] = latencies[len(latencies) // 2] * 1e6
+                figures[f"{name}_p99_us"] = latencies[-1] * 1e6
+    finally:
+        here.close()
+        for peer in peers:
+            peer.leave()
+
+
+def _burst(
+    here: Engine, peers: list[Any], at_once: int, each: int
+) -> tuple[float, list[Delivered]]:
+    grants = []
+    for n in range(at_once):
+        pages = list(range(n * each, (n + 1) * each))
+        grants.append((f"b{n}", peers[n % len(peers)].grant(f"b{n}", pages), pages))
+    begun = time.monotonic()
+    for flow, grant, pages in grants:
+        here.send(flow, grant, pages)
+    ends = [_delivered(here) for _ in grants]
+    seconds = time.monotonic() - begun
+    for n in range(at_once):
+        assert peers[n % len(peers)].event(PATIENCE_S)
+    return seconds, ends
+
+
+def _growth(count: int, figures: dict[str, Figure]) -> float:
+    """Resident memory after ``count`` transfers against that after the first tenth of them."""
+    shape = _shape(MIB)
+    here, there = Engine("here", shape, 30.0, {}), KvProcess("there", shape)
+    try:
+        for n in range(count // 10):
+            _send(here, there, f"w{n}", [n % 64])
+        early = here.usage(), there.usage()
+        for n in range(count - count // 10):
+            _send(here, there, f"f{n}", [n % 64])
+        late = here.usage(), there.usage()
+    finally:
+        here.close()
+        there.leave()
+    figures["resident_sender_mib"] = late[0].resident_bytes / MIB
+    figures["resident_receiver_mib"] = late[1].resident_bytes / MIB
+    growth: float = max(
+        b.resident_bytes / a.resident_bytes for a, b in zip(early, late, strict=True)
+    )
+    return growth - 1
+
+
+def _send(here: Engine, there: Any, flow: str, pages: list[int]) -> Delivered:
+    here.send(flow, there.grant(flow, pages), pages)
+    end = _delivered(here)
+    assert there.event(PATIENCE_S)
+    return end
+
+
+def _delivered(here: Engine) -> Delivered:
+    told = here.event(PATIENCE_S)
+    assert told is not None
+    assert isinstance(told[1], Delivered), told[1]
+    return told[1]
+
+
+def _spent(before: tuple[Usage, Usage], after: tuple[Usage, Usage]) -> float:
+    return sum(b.cpu_s - a.cpu_s for a, b in zip(before, after, strict=True))

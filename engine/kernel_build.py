@@ -1,0 +1,89 @@
+"""Compile the kernels on the machine that runs them, once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from .model_errors import ModelError
+
+SOURCE = Path(__file__).with_name("kernels.c")
+
+FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math")
+LINK_FLAGS = ("-shared", "-fPIC", "-pthread")
+COMPILERS = ("cc", "gcc", "clang")
+COMPILE_WITHIN_S = 120.0
+
+
+class NoKernels(ModelError):
+    """They cannot be had here; the text says why."""
+
+
+def built(cache_dir: Path, source: Path = SOURCE, compiler: str | None = None) -> Path:
+    """The shared library that ``source`` compiles to on this processor.
+
+    Made where the cache has none for the same source, compiler, flags and processor; it appears in
+    one piece, whoever else builds it at the moment. ``compiler`` is a command, found where None.
+
+    Raises:
+        NoKernels: there is no compiler, it fails, or the cache cannot be written.
+    """
+    command = shlex.split(compiler) if compiler else [_found_compiler()]
+    library = cache_dir / "kernels" / f"{_key(source, command)}.so"
+    if not library.is_file():
+        _build(source, command, library)
+    return library
+
+
+def _found_compiler() -> str:
+    for name in COMPILERS:
+        if path := shutil.which(name):
+            return path
+    raise NoKernels(f"no C compiler ({', '.join(COMPILERS)}) is installed")
+
+
+def _key(source: Path, command: list[str]) -> str:
+    parts = (source.read_bytes(), FLAGS, LINK_FLAGS, command, _version(command), _processor())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def _version(command: list[str]) -> bytes:
+    return _run([*command, "--version"])
+
+
+def _processor() -> str:
+    """What ``-march=native`` looks at, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    wanted = ("vendor_id", "cpu family", "model", "flags", "Features", "CPU part")
+    return "\n".join(line for line in lines if line.split("\t")[0].strip() in wanted)
+
+
+def _build(source: Path, command: list[str], library: Path) -> None:
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+            made = Path(folder) / library.name
+            _run([*command, *FLAGS, *LINK_FLAGS, str(source), "-o", str(made), "-lm"])
+            os.replace(made, library)
+    except OSError as error:
+        raise NoKernels(f"the cache folder {library.parent} cannot be used: {error}") from error
+
+
+def _run(command: list[str]) -> bytes:
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=COMPILE_WITHIN_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NoKernels(f"the compiler {command[0]} cannot be run: {error}") from error
+    if done.returncode:
+        complaint = done.stderr.decode(errors="replace").strip().splitlines()
+        raise NoKernels(f"{command[0]} fails: {complaint[0] if complaint else done.returncode}")
+    return done.stdout

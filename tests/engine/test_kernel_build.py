@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from engine.kernel_build import NoKernels, built
+from engine.kernels import Kernels
+
+from .arithmetics import CACHE
+
+SOURCE = "int answer(void) { return 42; }\n"
+
+
+def a_source(folder: Path, text: str = SOURCE) -> Path:
+    path = folder / "source.c"
+    path.write_text(text)
+    return path
+
+
+def a_compiler(folder: Path, script: str) -> str:
+    path = folder / "compiler"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IEXEC)
+    return str(path)
+
+
+def test_a_source_is_compiled_once(tmp_path: Path) -> None:
+    source = a_source(tmp_path)
+    log = tmp_path / "log"
+    counting = a_compiler(tmp_path, f'echo "$@" >> {log}; exec cc "$@"')
+
+    first = built(tmp_path, source, counting)
+    made = first.stat().st_mtime_ns
+    second = built(tmp_path, source, counting)
+
+    assert first == second
+    assert second.stat().st_mtime_ns == made
+    calls = [line for line in log.read_text().splitlines() if line != "--version"]
+    assert len(calls) == 1
+    assert [path.name for path in first.parent.iterdir()] == [first.name]
+
+
+def test_another_source_or_compiler_is_another_library(tmp_path: Path) -> None:
+    one = built(tmp_path, a_source(tmp_path))
+    other = built(tmp_path, a_source(tmp_path, SOURCE + "\n"))
+    third = built(tmp_path, a_source(tmp_path), "cc -O1")
+
+    assert len({one, other, third}) == 3
+
+
+def test_without_a_compiler_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(NoKernels, match=r"no C compiler \(cc, gcc, clang\)"):
+        built(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ('[ "$1" = --version ] || { echo "unknown processor" >&2; exit 1; }', "unknown processor"),
+        ("exit 3", "fails: 3"),
+    ],
+)
+def test_a_failing_compiler_is_quoted_and_leaves_nothing(
+    tmp_path: Path, script: str, reason: str
+) -> None:
+    with pytest.raises(NoKernels, match=reason):
+        built(tmp_path / "cache", a_source(tmp_path), a_compiler(tmp_path, script))
+
+    assert not any(path.is_file() for path in (tmp_path / "cache").rglob("*"))
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "kernels").write_text("a file where a folder should be")
+
+    with pytest.raises(NoKernels, match=str(tmp_path / "kernels")):
+        built(tmp_path, a_source(tmp_path))
+
+
+def test_a_library_that_is_none_is_refused(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.so"
+    broken.write_bytes(b"\x7fELF but not really")
+
+    with pytest.raises(NoKernels, match="cannot be loaded"):
+        Kernels(broken, 1)
+
+
+def test_threads_are_at_least_one() -> None:
+    with pytest.raises(ValueError, match="threads=0"):
+        Kernels(built(CACHE), 0)
