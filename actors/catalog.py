@@ -44,6 +44,10 @@ class Catalog:
         self._withdrawn.add(ref)
         return is_new
 
+    def is_active(self, slot: str | None) -> bool:
+        """Something was put into service for it."""
+        return slot in self._active
+
     def names(self) -> tuple[str, ...]:
         """What a request may ask for."""
         return tuple(sorted({*self._installed, *(slot for slot in self._active if slot)}))

@@ -36,6 +36,7 @@ from kvtransport.courier import Courier, CourierConfig
 from kvtransport.ucx import UcxTransport
 from observability.opening import TracingConfig, open_sink
 from observability.sink import SpanSink
+from orchestrations.policy import policy as chosen_by_policy
 from orchestrations.registry import load, strategies
 
 from .badge import Badge
@@ -56,6 +57,10 @@ from .version_store import VersionStore
 logger = logging.getLogger("microserve.router")
 
 VERSION = "0.1.0"
+POLICY = "policy"
+"""As a router's orchestration: ask `orchestrations.policy` for every request that names none."""
+FALLBACK = "data_parallel"
+"""What serves where the policy fails."""
 
 
 class Host(Protocol):
@@ -134,15 +139,15 @@ def recording(settings: Settings) -> Iterator[Recorder | None]:
 
 async def router(settings: Settings, options: RouterOptions) -> None:
     """A router, from its options to its end."""
-    load(options.orchestration)  # an unknown one is told at once, in words
+    policy = chosen_by_policy if options.orchestration == POLICY else None
+    default = FALLBACK if policy else options.orchestration
+    load(default)  # an unknown one is told at once, in words
     files = open_model(options.model, cache_dir=settings.cache_dir)
     known, desk = strategies(), _desk(files)
-    config = RouterConfig(
-        options.name, Subjects(settings.namespace), options.orchestration, options.stall_s
-    )
+    config = RouterConfig(options.name, Subjects(settings.namespace), default, options.stall_s)
     with tracing(settings, "microserve-router") as sink, recording(settings) as recorder:
         async with NatsBus(options.url, name=options.name) as bus:
-            core = RouterCore(config, known)
+            core = RouterCore(config, known, policy)
             lasting = Lasting(await _versions(bus, settings), recorder)
             host = RouterHost(bus, core, {files.name: desk}, sink, monotone(), lasting=lasting)
             await bus.announce(Service("microserve-router", VERSION, metadata={"id": options.name}))

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from msgspec import Struct
 
+from bus.fleet import Fleet
 from bus.messages import (
     Answer,
     Beat,
@@ -30,6 +32,7 @@ from bus.messages import (
     Refused,
     Release,
     Report,
+    Request,
     Started,
     TimedOut,
 )
@@ -42,7 +45,7 @@ from orchestrations.machine import Done, Strategy
 
 from .admission import AdmissionConfig, AdmissionStatistics, Waiter
 from .cache_index import CacheIndex
-from .catalog import Catalog
+from .catalog import Catalog, Serving
 from .claims import num_tokens
 from .effects import Effect, Publish, Send, Withdraw
 from .flow import Flow, verb_of
@@ -68,6 +71,7 @@ __all__ = [
     "Activated",
     "Asked",
     "Loaded",
+    "Policy",
     "RouterConfig",
     "RouterCore",
     "RouterInput",
@@ -79,6 +83,9 @@ __all__ = [
 ]
 
 logger = logging.getLogger("microserve.router")
+
+Policy: TypeAlias = Callable[[Request, Fleet], str]
+"""Which strategy serves a request that names none, by its name."""
 
 
 class RouterConfig(Struct, frozen=True):
@@ -107,8 +114,14 @@ class RouterStatistics(Struct, frozen=True):
 
 
 class RouterCore:
-    def __init__(self, config: RouterConfig, strategies: Mapping[str, Strategy]) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: RouterConfig,
+        strategies: Mapping[str, Strategy],
+        policy: Policy | None = None,
+    ) -> None:
+        """``policy`` chooses for requests that name no orchestration; else it is the default."""
+        self.config, self._policy = config, policy
         self.flows: dict[str, Flow] = {}
         self.catalog = Catalog(strategies, config.default)
         self.standing = Standing()
@@ -215,8 +228,24 @@ class RouterCore:
             active_s=now,
             deadline_s=now + asked.timeout_s if asked.timeout_s else float("inf"),
         )
+        if asked.orchestration is None:
+            flow.serving = self._chosen(flow) or serving
         self.flows[flow.id] = flow
         return self._gate.arrive(flow, asked.tag, now)
+
+    def _chosen(self, flow: Flow) -> Serving | None:
+        """What the policy wants for this flow; None where it does not decide, or is at fault."""
+        if self._policy is None or self.catalog.is_active(None):
+            return None
+        try:
+            name = self._policy(flow.request, self._gate.fleet(flow))
+        except Exception:  # a user's file: the default does
+            logger.exception("the policy failed")
+            return None
+        chosen = self.catalog.serving(name, flow.id)
+        if chosen is None:
+            logger.error("the policy chose %r, which is no orchestration", name)
+        return chosen
 
     def _waiter(self, asked: Asked, now: float) -> Waiter:
         per_s = self.standing.fastest_prefill_per_s(asked.model)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.effects import Keep
 from actors.recorder import StoreRecorder
 from actors.recording import MAX_STEPS, RecordedStep, Recording
 from actors.recordings import NoRecording, RecordingError, RecordingStore
@@ -62,7 +63,7 @@ def test_a_flow_is_recorded_with_all_its_events_and_commands() -> None:
     router.answer("p0", Sent(10, 0.1, "shm"))
     effects = router.answer("d0", Finished("stop", Usage()))
 
-    [recording] = [e.recording for e in effects if hasattr(e, "recording")]
+    [recording] = [e.recording for e in effects if isinstance(e, Keep)]
 
     assert (recording.flow, recording.orchestration, recording.version) == (
         FLOW,

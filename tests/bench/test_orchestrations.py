@@ -1,0 +1,89 @@
+"""The sweep over strategies, in a short form: what it asks for, what it makes of it. Not timed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.load import Kind, Workload, plan
+from bench.orchestrations import Point, Sweep, figures, ratios, run, table
+from bench.orchestrations_plot import plot
+
+LONG, SHORT = Kind(40, 2), Kind(8, 6)
+SHIFTING = Workload("d", "a mix", (LONG, SHORT), (5.0,))
+
+
+def test_every_strategy_gets_the_same_requests_at_the_same_moments() -> None:
+    assert plan(SHIFTING, 5.0, 10.0, seed=1) == plan(SHIFTING, 5.0, 10.0, seed=1)
+    assert plan(SHIFTING, 5.0, 10.0, seed=1) != plan(SHIFTING, 5.0, 10.0, seed=2)
+
+
+def test_requests_come_at_the_rate_that_was_asked_for() -> None:
+    due = plan(SHIFTING, 20.0, 100.0, seed=1)
+
+    assert len(due) == pytest.approx(2000, rel=0.1)
+    assert [d.at_s for d in due] == sorted(d.at_s for d in due)
+
+
+def test_a_mix_shifts_halfway() -> None:
+    sizes = {(d.at_s < 50.0, len(d.prompt)) for d in plan(SHIFTING, 5.0, 100.0, seed=1)}
+
+    assert sizes == {(True, 40), (False, 8)}
+
+
+def test_prefixes_are_shared_and_the_rest_is_not() -> None:
+    workload = Workload("c", "shared", (Kind(40, 2, shared_tokens=30, num_prefixes=4),), (5.0,))
+    prompts = [d.prompt for d in plan(workload, 5.0, 100.0, seed=1)]
+
+    assert len({p[:30] for p in prompts}) == 4
+    assert len({p[30:] for p in prompts}) == len(prompts)
+
+
+def point(
+    workload: str, strategy: str, mean_s: float, p99_s: float, rate_per_s: float = 1
+) -> Point:
+    return Point(workload, rate_per_s, strategy, 10, 0, 0.1, 0.2, 0.01, 0.02, mean_s, p99_s)
+
+
+POINTS = [
+    point("a", "data_parallel", 1.0, 4.0),
+    point("a", "disaggregated", 2.0, 2.0),
+    point("a", "adaptive", 1.1, 3.0),
+    point("d", "data_parallel", 3.0, 5.0),
+    point("d", "disaggregated", 2.0, 6.0),
+    point("d", "adaptive", 1.5, 4.5),
+]
+
+
+def test_each_ratio_compares_what_its_name_says() -> None:
+    assert ratios(POINTS) == {
+        "best_p99_jct_vs_data_parallel": pytest.approx(0.5),
+        "adaptive_worst_vs_best_static": pytest.approx(1.1),
+        "adaptive_on_shift_vs_best_static": pytest.approx(0.75),
+    }
+
+
+def test_a_failure_is_not_hidden_in_the_figures() -> None:
+    failed = Point("a", 1, "balanced", 10, 3, *[0.1] * 6)
+
+    assert "3 of 10 FAILED" in str(figures([failed])["a 1/s balanced"])
+    assert "| 3 of 10 |" in table([*POINTS, failed])
+
+
+def test_the_picture_is_written(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+
+    plot(POINTS, tmp_path / "sweep.svg")
+
+    assert "<svg" in (tmp_path / "sweep.svg").read_text()
+
+
+def test_a_short_sweep_on_real_engines_finds_its_ratios_and_loses_no_request() -> None:
+    strategies = ("data_parallel", "disaggregated", "adaptive")
+
+    found = run(Sweep((SHIFTING,), strategies, seconds=1.0, seeds=(1,), warm_up_s=0.3))
+
+    assert set(found.ratios) == set(found.targets)
+    assert all(0 < ratio < 100 for ratio in found.ratios.values())
+    assert not any("FAILED" in str(figure) for figure in found.figures.values())
