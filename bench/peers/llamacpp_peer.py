@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 import time
-from pathlib import Path
 
 import llama_cpp
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from serving import Decoded, Setup, serve
 
 BATCH = 512

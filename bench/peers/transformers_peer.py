@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import copy
-import sys
 import time
-from pathlib import Path
 
 import torch
 import transformers
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from serving import Decoded, Setup, serve
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
-
-from serving import Decoded, Setup, serve
+from msgspec.structs import replace
+from torch import Tensor
 
 from bus.messages import Mailbox, Order, Sampling, StartGenerate
 from bus.public import Delta
@@ -22,6 +19,8 @@ from engine.outcomes import Outcome, Output
 from engine.runner import OnLayer, Row
 from engine.torch_runner import TorchRunner
 
+from ..peers.serving import Decoded, Setup, serve
+
 PAGE_SIZE = 16
 SAMPLED = Sampling(temperature=0.8, top_p=0.95, top_k=50, seed=1, ignore_eos=True)
 GREEDY = Sampling(ignore_eos=True)
@@ -32,7 +31,7 @@ class TimedRunner(TorchRunner):
 
     network_s = 0.0
 
-    def _forward(self, rows: list[Row], on_layer: OnLayer | None) -> object:  # type: ignore[override]
+    def _forward(self, rows: list[Row], on_layer: OnLayer | None) -> Tensor:
         begin = time.perf_counter()
         logits = super()._forward(rows, on_layer)
         self.network_s += time.perf_counter() - begin
@@ -57,7 +56,7 @@ class Microserve:
     def prefill(self, prompt: list[int]) -> float:
         begin = time.perf_counter()
         self._begin([prompt], 1, GREEDY)
-        self._run([])
+        self._run({})
         return time.perf_counter() - begin
 
     def decode(self, prompts: list[list[int]], num_new: int) -> Decoded:
@@ -86,8 +85,6 @@ class Microserve:
         return found
 
     def _begin(self, prompts: list[list[int]], num_new: int, sampling: Sampling) -> list[str]:
-        from msgspec.structs import replace
-
         names = []
         for prompt in prompts:
             self._count += 1
@@ -105,8 +102,7 @@ class Microserve:
     def _note(self, made: dict[str, list[int]], outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
             if isinstance(outcome, Output) and isinstance(outcome.message, Delta):
-                if outcome.flow in made:
-                    made[outcome.flow].extend(outcome.message.tokens)
+                made.setdefault(outcome.flow, []).extend(outcome.message.tokens)
 
 
 if __name__ == "__main__":
