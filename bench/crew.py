@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -36,8 +37,10 @@ class PartyFailed(Exception):
 class Party:
     """One process that answers questions. Made by `Crew.start` only."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, process: asyncio.subprocess.Process, answer_within_s: float
+    ) -> None:
+        self.name, self._within_s = name, answer_within_s
         self.greeting = msgspec.Raw()
         """What it answered when it was ready."""
         self._process = process
@@ -55,7 +58,7 @@ class Party:
         """The answer to one question.
 
         Raises:
-            PartyFailed: none came within 60 s, or the process is gone.
+            PartyFailed: none came in time, or the process is gone.
         """
         assert self._process.stdin is not None
         self._process.stdin.write(msgspec.json.encode(question) + b"\n")
@@ -82,10 +85,10 @@ class Party:
     async def _line(self) -> bytes:
         assert self._process.stdout is not None
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
+            async with asyncio.timeout(self._within_s):
                 line = await self._process.stdout.readline()
         except TimeoutError:
-            raise PartyFailed(self.name, f"did not answer within {ANSWER_WITHIN_S:g} s") from None
+            raise PartyFailed(self.name, f"did not answer within {self._within_s:g} s") from None
         if not line:
             raise PartyFailed(self.name, "ended before its time")
         return line
@@ -115,14 +118,29 @@ class Crew:
         Raises:
             PartyFailed: it did not get so far.
         """
+        command = (sys.executable, "-m", f"bench.parties.{name}")
+        return await self.launch(name, command, config)
+
+    async def launch(
+        self,
+        name: str,
+        command: Sequence[str],
+        config: object,
+        answer_within_s: float = ANSWER_WITHIN_S,
+    ) -> Party:
+        """As `start`, any program that keeps to the protocol.
+
+        Raises:
+            PartyFailed: it did not get so far.
+        """
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", f"bench.parties.{name}"),
+            *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LONGEST_LINE_BYTES,
             start_new_session=True,  # Ctrl-C is for us; the end of their input is for them
         )
-        party = Party(name, process)
+        party = Party(name, process, answer_within_s)
         self._parties.append(party)
         party.greeting = await party.ask(config, msgspec.Raw)
         return party

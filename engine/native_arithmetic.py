@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from msgspec import Struct
+from msgspec.structs import replace
 from torch import Tensor
 
 from .arithmetic import Paging
 from .backend import Weights
+from .huge_memory import HugeArena
 from .kernels import MAX_GROUP, MAX_HEAD_DIM, Kernels, Runs
 from .model_config import ModelConfig
 from .packing import LANES, Packed, packed, packed_int8
@@ -57,12 +59,20 @@ class NativeAttention:
         return self._kernels.attend(cache, queries, num_kv_heads, window, self._runs)
 
 
-class NativeArithmetic(Struct, frozen=True):
-    kernels: Kernels
-    weights: Weights = "float32"
+class NativeArithmetic:
+    """Weights are packed into memory of its own."""
+
+    def __init__(self, kernels: Kernels, weights: Weights = "float32") -> None:
+        self.kernels = kernels
+        self.weights: Weights = weights
+        self._arena = HugeArena()
 
     def linear(self, weight: Tensor, bias: Tensor | None) -> NativeLinear:
-        return NativeLinear(self.kernels, PACKINGS[self.weights](weight), bias)
+        return NativeLinear(self.kernels, self._kept(PACKINGS[self.weights](weight)), bias)
+
+    def _kept(self, weight: Packed) -> Packed:
+        scales = None if weight.scales is None else self._arena.copied(weight.scales)
+        return replace(weight, panels=self._arena.copied(weight.panels), scales=scales)
 
     def norm(self, weight: Tensor, epsilon: float) -> NativeNorm:
         return NativeNorm(self.kernels, weight, epsilon)

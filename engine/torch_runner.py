@@ -14,6 +14,7 @@ from .arithmetic import Arithmetic, Linear, Paging
 from .checkpoint import Checkpoint
 from .decoder import load_decoder
 from .dtypes import DTYPES
+from .huge_memory import huge_empty
 from .lora import Adapters
 from .model_files import ModelFiles
 from .rope import inverse_frequencies
@@ -115,6 +116,8 @@ class TorchRunner:
         config = files.config
         page = (2, shape.page_size, config.num_kv_heads, config.head_dim)
         sizes = (shape.num_layers, shape.num_pages, *page)
+        if buffer is None and self._device.type == "cpu":
+            return huge_empty(sizes, dtype)
         if buffer is None:
             return torch.empty(sizes, dtype=dtype, device=self._device)
         if self._device.type != "cpu":
