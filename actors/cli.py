@@ -238,7 +238,7 @@ def _kv_memory(size: KvMemory | None, mib: int | None) -> KvMemory | None:
 def gateway(
     settings: Settings, /, name: str | None, url: str | None, keys_file: Path | None, **given: Any
 ) -> None:
-    """Serve OpenAI's HTTP interface and the live page; an actor like the others.
+    """Serve OpenAI's HTTP interface, and the paper's; an actor like the others.
 
     \b
     microserve gateway --port 8000
