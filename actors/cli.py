@@ -86,7 +86,7 @@ def demo(
 @click.option("--watch", "watched", multiple=True, metavar="FILE",
               type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Check a strategy and put it into service, again on every save.")  # fmt: skip
-@click.option("--http", "http_port", type=click.IntRange(0, 65535), metavar="PORT",
+@click.option("--http", "http_port", type=click.IntRange(1, 65535), metavar="PORT",
               help="Start a gateway, too, at 127.0.0.1:PORT.")  # fmt: skip
 @model_option
 @url_option
@@ -238,7 +238,7 @@ def _kv_memory(size: KvMemory | None, mib: int | None) -> KvMemory | None:
 def gateway(
     settings: Settings, /, name: str | None, url: str | None, keys_file: Path | None, **given: Any
 ) -> None:
-    """Serve OpenAI's HTTP interface and the live page; an actor like the others.
+    """Serve OpenAI's HTTP interface, and the paper's; an actor like the others.
 
     \b
     microserve gateway --port 8000

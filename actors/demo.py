@@ -141,7 +141,7 @@ async def stay_up(
     its router a fleet is nothing, and ends. ``watched`` files of strategies are put into service,
     and again when they are saved."""
     async with local_fleet(settings, options, url, click.echo) as fleet:
-        _greet(settings, fleet)
+        _greet(settings, fleet, options.http_port)
         async with asyncio.TaskGroup() as tasks:
             if watched:
                 tasks.create_task(_watch(settings, fleet.url, watched))
@@ -164,8 +164,10 @@ async def _watch(settings: Settings, url: str, paths: Sequence[Path]) -> None:
         await watch_files(versions, paths, click.echo)
 
 
-def _greet(settings: Settings, fleet: LocalFleet) -> None:
+def _greet(settings: Settings, fleet: LocalFleet, http_port: int | None) -> None:
     subjects = Subjects(settings.namespace)
+    if http_port is not None:
+        click.echo(f"\nOpenAI's interface is at http://127.0.0.1:{http_port}/v1")
     click.echo(
         f"\nThe broker is at {fleet.url}\n"
         f"Publish JSON to '{subjects.namespace}.generate.MODEL' with a reply subject, or run:\n"

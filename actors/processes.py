@@ -178,7 +178,7 @@ async def gateway(settings: Settings, options: GatewayOptions) -> None:
     spells = {files.name: files.tokenizer().bytes_of}
     config = GatewayConfig(options.host, options.port, Subjects(settings.namespace), options.keys)
     async with NatsBus(options.url, name=options.name) as bus:
-        host = GatewayHost(bus, config, spells, monotone())
+        host = GatewayHost(bus, config, {files.name: _desk(files)}, spells, monotone())
         about = {"id": options.name}
         await bus.announce(Service("microserve-gateway", VERSION, metadata=about))
         await serve(host, options.name, options.lifeline)

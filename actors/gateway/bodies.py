@@ -35,8 +35,9 @@ MAX_COMPLETION_TOKENS = 16
 
 class StreamOptions(Struct, frozen=True, forbid_unknown_fields=True):
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+    """Of load generators. This and the next are heard, and mean nothing here: usage comes once."""
     include_obfuscation: bool | None = None
-    """Is heard and means nothing here."""
 
 
 class Common(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

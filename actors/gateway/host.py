@@ -15,9 +15,11 @@ from bus.subjects import Subjects
 from ..client import Client
 from ..clock import Clock
 from ..roster import BEAT_INTERVAL_S
+from ..router import Desk
 from .errors import HttpError
 from .keys import Keys
 from .metrics import Metrics
+from .microserving import Microserving
 from .openai import OpenAI
 from .pieces import Spell
 from .plain import json_answer
@@ -26,9 +28,8 @@ from .watching import Watcher
 logger = logging.getLogger("microserve.gateway")
 
 MAX_BODY_BYTES = 16 << 20
-OPEN_PATHS = ("/", "/health", "/favicon.ico")
+OPEN_PATHS = ("/health",)
 """Need no key: they tell nothing of anybody's requests."""
-OPEN_PREFIX = "/assets/"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -46,14 +47,22 @@ class GatewayHost:
     """Runs until cancelled. Requests that are being answered then are cancelled in the fleet."""
 
     def __init__(
-        self, bus: Bus, config: GatewayConfig, spells: Mapping[str, Spell], clock: Clock
+        self,
+        bus: Bus,
+        config: GatewayConfig,
+        desks: Mapping[str, Desk],
+        spells: Mapping[str, Spell],
+        clock: Clock,
     ) -> None:
+        """``desks`` and ``spells`` by model: what the paper's interface and log-probabilities need
+        of a tokenizer."""
         self.bus, self.config = bus, config
         self._keys = Keys(config.keys)
         self._client = Client(bus, config.subjects)
         self._watcher = Watcher(bus, config.subjects, clock)
         self._metrics = Metrics()
         self._openai = OpenAI(self._client, self._watcher, self._metrics, spells, clock)
+        self._paper = Microserving(bus, config.subjects, self._watcher, desks, spells)
         self.ready = asyncio.Event()
         """Set when requests are taken, at `url`."""
         self.url = ""
@@ -61,6 +70,7 @@ class GatewayHost:
     async def run(self) -> None:
         async with self._client:
             await self._watcher.start()
+            await self._paper.start()
             await asyncio.sleep(1.2 * BEAT_INTERVAL_S)
             runner = web.AppRunner(
                 self._app(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0
@@ -72,15 +82,16 @@ class GatewayHost:
                 host, port = runner.addresses[0][:2]
                 self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
                 self.ready.set()
-                await asyncio.Event().wait()
+                await self._paper.sweep()
             finally:
                 await runner.cleanup()
+                await self._paper.stop()
 
     def _app(self) -> web.Application:
         app = web.Application(
             middlewares=[_in_openais_shape, self._for_keyholders], client_max_size=MAX_BODY_BYTES
         )
-        app.add_routes([*self._openai.routes(), *self._own_routes()])
+        app.add_routes([*self._openai.routes(), *self._paper.routes(), *self._own_routes()])
         return app
 
     def _own_routes(self) -> Iterable[web.RouteDef]:
@@ -100,7 +111,7 @@ class GatewayHost:
 
     @web.middleware
     async def _for_keyholders(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        is_open = request.path in OPEN_PATHS or request.path.startswith(OPEN_PREFIX)
+        is_open = request.path in OPEN_PATHS
         if not is_open and not self._keys.admits(request.headers.get("Authorization", "")):
             why = "give a valid API key, as 'Authorization: Bearer KEY'"
             raise HttpError(401, why, "invalid_api_key")

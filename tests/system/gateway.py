@@ -10,8 +10,10 @@ import openai
 
 from actors.clock import monotone
 from actors.gateway.host import GatewayConfig, GatewayHost
+from actors.intake import Limits
+from actors.router import Desk
 from bus.memory import MemoryBus
-from tests.system.fleet import Fleet
+from tests.system.fleet import Fleet, Numbers
 
 
 @asynccontextmanager
@@ -19,7 +21,10 @@ async def gateway(system: Fleet, *keys: str) -> AsyncIterator[GatewayHost]:
     """At `GatewayHost.url` while the block lasts."""
     async with MemoryBus(system.broker) as bus:
         spells = {system.model: lambda token: f"{token} ".encode()}
-        host = GatewayHost(bus, GatewayConfig(port=0, keys=keys), spells, monotone())
+        limits = Limits(1024, 1000, ("disaggregated",))
+        desks = {system.model: Desk(Numbers(), limits)}
+        config = GatewayConfig(port=0, keys=keys)
+        host = GatewayHost(bus, config, desks, spells, monotone())
         task = asyncio.create_task(host.run())
         try:
             async with asyncio.timeout(10):

@@ -64,9 +64,14 @@ def _idle(beat: Beat) -> bool:
 
 @asynccontextmanager
 async def real_fleet(
-    model: str | None, engines: tuple[tuple[str, Role], ...], folder: Path, kv_mib: int = 64
+    model: str | None,
+    engines: tuple[tuple[str, Role], ...],
+    folder: Path,
+    kv_mib: int = 64,
+    http_port: int | None = None,
 ) -> AsyncIterator[Real]:
-    options = FleetOptions(engines, model=model, engine_arguments=("--kv-memory", f"{kv_mib}MiB"))
+    arguments = ("--kv-memory", f"{kv_mib}MiB")
+    options = FleetOptions(engines, model=model, engine_arguments=arguments, http_port=http_port)
     async with (
         local_fleet(settings(folder), options) as up,
         NatsBus(up.url, name="test") as bus,

@@ -1,0 +1,99 @@
+"""The paper's interface: an HTTP client plays router, on a whole fleet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.system.fleet import Fleet, fake_model, fleet
+from tests.system.gateway import gateway
+from tests.system.test_gateway import PROMPT, expected
+
+
+class Caller:
+    """As the paper's router calls: one address for each engine."""
+
+    def __init__(self, system: Fleet, url: str, session: aiohttp.ClientSession) -> None:
+        self.system, self._url, self._session = system, url, session
+
+    async def call(self, engine: str, verb: str, **given: Any) -> tuple[int, Any]:
+        body = {"model": "fake", "prompt": PROMPT, "max_tokens": 5, "temperature": 0, **given}
+        url = f"{self._url}/engines/{engine}/microserving/{verb}"
+        async with self._session.post(url, json=body) as answer:
+            return answer.status, await answer.json()
+
+
+@asynccontextmanager
+async def caller(step_s: float = 0.0) -> AsyncIterator[Caller]:
+    async with (
+        fleet(fake_model(step_s=step_s)) as system,
+        gateway(system) as host,
+        aiohttp.ClientSession() as session,
+    ):
+        yield Caller(system, host.url, session)
+        await system.idle()
+
+
+async def test_three_calls_make_the_answer_of_one_engine_and_send_what_was_not_matched() -> None:
+    async with caller() as router:
+        _, prepared = await router.call("d0", "prep_recv", end=-1)
+        status, sent = await router.call(
+            "p0",
+            "remote_send",
+            kv_addr_info=prepared["kv_addr_info"],
+            recv_rank=0,
+            begin=prepared["prefix_matched_length"],
+            end=-1,
+        )
+        _, answer = await router.call("d0", "start_generate", begin=-1)
+
+        assert (prepared["prompt_length"], prepared["prefix_matched_length"]) == (len(PROMPT), 0)
+        assert (status, sent["num_bytes"] > 0) == (200, True)
+        assert answer["choices"][0]["text"] == expected(5)
+        assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] == len(PROMPT) - 1
+
+
+async def test_generation_alone_is_data_parallel() -> None:
+    async with caller() as router:
+        _, answer = await router.call("p0", "start_generate", kv_window_begin=0)
+
+        assert answer["choices"][0]["text"] == expected(5)
+
+
+@pytest.mark.parametrize(
+    ("engine", "verb", "given", "status", "words"),
+    [
+        ("x9", "prep_recv", {"end": -1}, 404, "no engine 'x9'"),
+        ("d0", "prep_recv", {"end": 99}, 400, "end is 99; the prompt has 20 tokens"),
+        ("d0", "prep_recv", {"end": -99}, 400, "end is -99"),
+        ("p0", "remote_send", {"begin": 0}, 400, "kv_addr_info is missing"),
+        ("p0", "remote_send", {"kv_addr_info": "AAAA"}, 400, "not what prep_recv gave"),
+        ("d0", "start_generate", {"flow": "gone"}, 404, "is over"),
+        ("d0", "prep_recv", {"temperature": -1}, 400, "temperature is -1"),
+    ],
+)
+async def test_what_cannot_be_is_refused_and_leaves_nothing(
+    engine: str, verb: str, given: dict[str, Any], status: int, words: str
+) -> None:
+    async with caller() as router:
+        answered, body = await router.call(engine, verb, **given)
+
+        assert (answered, words in body["error"]["message"]) == (status, True), body
+
+
+async def test_a_client_that_goes_away_in_a_call_releases_its_flow_everywhere() -> None:
+    async with caller(step_s=0.02) as router:
+        await router.call("d0", "prep_recv", end=-1)
+        asking = asyncio.create_task(
+            router.call("d0", "start_generate", begin=0, max_tokens=900, flow=None)
+        )
+        await asyncio.wait((asking,), timeout=0.2)
+
+        asking.cancel()
+
+        await asyncio.gather(asking, return_exceptions=True)  # and no page is held at the end
