@@ -122,7 +122,7 @@ def _compare_tcp(
     if theirs:
         nixl_s = statistics.median(theirs[1:])
         figures[f"nixl_tcp_{case.name}_gb_per_s"] = case.num_bytes / nixl_s / 1e9
-        ratio = nixl_s / put_s
+        ratio: float = nixl_s / put_s
         ratios["put_tcp_vs_nixl"] = min(ratio, ratios.get("put_tcp_vs_nixl", ratio))
 
 

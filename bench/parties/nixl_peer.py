@@ -23,7 +23,10 @@ ASKING, ANSWER = b"complete", b"seen"
 
 def agent(name: str, num_bytes: int, fill: int) -> tuple[Any, Any]:
     """An agent over UCX without a thread of its own, and the pool that it registered."""
-    from nixl_cu12._api import nixl_agent, nixl_agent_config
+    from nixl_cu12._api import (  # pyright: ignore[reportMissingImports]
+        nixl_agent,
+        nixl_agent_config,
+    )
 
     made = nixl_agent(name, nixl_agent_config(enable_prog_thread=False, backends=["UCX"]))
     pool = np.full(num_bytes, fill, np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 
-import llama_cpp
+import llama_cpp  # pyright: ignore[reportMissingImports] - in an environment of its own
 import numpy as np
 from serving import Decoded, Setup, serve
 
@@ -56,9 +56,9 @@ class LlamaCpp:
 
     def _fill(self, number: int, prompt: list[int]) -> int:
         llama_cpp.llama_memory_seq_rm(self._memory, number, -1, -1)
+        last, part = len(prompt) - 1, prompt
         for begin in range(0, len(prompt), BATCH):
             part = prompt[begin : begin + BATCH]
-            last = len(prompt) - 1
             self._run([(t, begin + i, number, begin + i == last) for i, t in enumerate(part)])
         return self._chosen(len(part) - 1)
 

@@ -19,7 +19,7 @@ class Vllm:
         )
         os.environ["OMP_NUM_THREADS"] = str(setup.threads)
         os.environ["VLLM_NO_USAGE_STATS"] = "1"
-        import vllm
+        import vllm  # pyright: ignore[reportMissingImports]
 
         self._vllm = vllm
         self._llm = vllm.LLM(
