@@ -134,7 +134,7 @@ async def _started(crew: Crew, name: str, python: str, plan: Plan, threads: int)
     files, cache_dir = open_model(), default_cache_dir()
     setup = Setup(
         folder=str(files.folder),
-        gguf=str(in_float32(default_model(), cache_dir)),
+        gguf=str(in_float32(default_model(), cache_dir)) if name == "llamacpp" else "",
         threads=threads,
         max_batch=max(32, *plan.batches) if name == OURS else max(plan.batches),
         max_tokens=plan.num_prompt + plan.num_new,
