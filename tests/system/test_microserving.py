@@ -86,13 +86,18 @@ async def test_what_cannot_be_is_refused_and_leaves_nothing(
         assert (answered, words in body["error"]["message"]) == (status, True), body
 
 
-async def test_a_client_that_goes_away_in_a_call_releases_its_flow_everywhere() -> None:
+@pytest.mark.parametrize(("is_prepared", "sign"), [(True, "expecting"), (False, "decode_tokens")])
+async def test_a_client_that_goes_away_in_a_call_releases_its_flow_everywhere(
+    is_prepared: bool, sign: str
+) -> None:
     async with caller(step_s=0.02) as router:
-        await router.call("d0", "prep_recv", end=-1)
-        asking = asyncio.create_task(
-            router.call("d0", "start_generate", begin=0, max_tokens=900, flow=None)
-        )
-        await asyncio.wait((asking,), timeout=0.2)
+        if is_prepared:
+            await router.call("d0", "prep_recv", end=-1)
+        asking = asyncio.create_task(router.call("d0", "start_generate", max_tokens=900))
+        engine = router.system.members["d0"].engine
+        async with asyncio.timeout(5):
+            while not getattr(engine.statistics(), sign):  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
 
         asking.cancel()
 
