@@ -99,8 +99,8 @@ class Router:
     def hear(self, event: RouterInput) -> list[Effect]:
         return self.core.handle(event, self.now)
 
-    def ask(self, orchestration: str | None = None, **more: Any) -> list[Effect]:
-        request = Request(PROMPT, Sampling(), Mailbox("inbox"))
+    def ask(self, orchestration: str | None = None, n: int = 1, **more: Any) -> list[Effect]:
+        request = Request(PROMPT, Sampling(n=n), Mailbox("inbox"))
         return self.hear(Asked(FLOW, "m", request, orchestration, tag="t", **more))
 
     def answer(self, engine: str, answer: Answer, attempt: int = 1) -> list[Effect]:
@@ -418,6 +418,17 @@ def test_a_lost_engine_is_told_with_what_was_answered_and_a_new_attempt_goes_on(
     [_, prepare] = commands(effects)
     assert isinstance(prepare, PrepRecv)
     assert prepare.prompt == PROMPT + Tokens([7, 8, 9])
+
+
+def test_several_answers_are_all_made_again_where_an_engine_is_lost(router: Router) -> None:
+    router.ask("resilient", n=2)
+    router.answer("d0", Prepared(b"grant", 0))
+    router.hear((Followed(FLOW, 0, Tokens([7])), Followed(FLOW, 0, Tokens([8, 9]), choice=1)))
+
+    effects = router.beat("d0", "decode", epoch=2)
+
+    [again] = [c for c in commands(effects) if isinstance(c, PrepRecv | StartGenerate)]
+    assert again.prompt == PROMPT
 
 
 def test_what_an_earlier_attempt_is_answered_is_late(router: Router) -> None:
