@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .kernel_build import NoKernels
-from .packing import Packed
+from .packing import LANES, Packed
 
 MAX_HEAD_DIM = 256
 MAX_GROUP = 48
@@ -174,6 +174,8 @@ class Kernels:
         """What each token finds in its sequence up to itself, at most ``window`` tokens back:
         ``[tokens, heads, head_dim]`` in and out."""
         _check(queries, queries.shape[-1])
+        assert queries.shape[2] % LANES == 0 and queries.shape[2] <= MAX_HEAD_DIM, queries.shape
+        assert queries.shape[1] <= MAX_GROUP * num_kv_heads, queries.shape
         out = torch.empty_like(queries)
         arrays = (runs.pages, runs.begins, runs.counts, runs.positions, runs.tables)
         job = _Attention(

@@ -35,6 +35,11 @@ from .test_torch_runner import (
 )
 
 
+LEFT_TO_TORCH = {"smollm2"}
+"""Whose tiny model has heads of 8 numbers."""
+COMPUTED = [family for family in FAMILIES if family not in LEFT_TO_TORCH]
+
+
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ModelFiles]:
     root = tmp_path_factory.mktemp("models")
@@ -57,7 +62,7 @@ def runner_of(files: ModelFiles, arithmetic: Arithmetic | None = None) -> TorchR
     return runner
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", COMPUTED)
 def test_logits_equal_transformers_and_are_the_same_bits_however_the_prompt_is_cut(
     family: str, opened: Callable[[str], ModelFiles]
 ) -> None:
@@ -74,7 +79,7 @@ def test_logits_equal_transformers_and_are_the_same_bits_however_the_prompt_is_c
         assert_close(torch.cat(cut), reference_logits(family, ids)[ends])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", COMPUTED)
 def test_rows_of_all_kinds_in_one_batch_do_not_disturb_each_other(
     family: str, opened: Callable[[str], ModelFiles]
 ) -> None:
@@ -168,6 +173,9 @@ def test_models_of_odd_shapes_are_left_to_torch(opened: Callable[[str], ModelFil
 
     config = opened("llama").config
 
+    assert [f for f in FAMILIES if obstacle(opened(f).config)] == list(LEFT_TO_TORCH)
+    arithmetic = open_arithmetic(opened("smollm2").config, Backend(CACHE))
+    assert isinstance(arithmetic, TorchArithmetic)
     assert obstacle(config) is None
     assert "head_dim 24" in str(obstacle(replace(config, head_dim=24)))
     assert "head_dim 512" in str(obstacle(replace(config, head_dim=512)))
