@@ -174,7 +174,8 @@ class Kernels:
         """What each token finds in its sequence up to itself, at most ``window`` tokens back:
         ``[tokens, heads, head_dim]`` in and out."""
         _check(queries, queries.shape[-1])
-        assert queries.shape[2] % LANES == 0 and queries.shape[2] <= MAX_HEAD_DIM, queries.shape
+        assert queries.shape[2] % LANES == 0, queries.shape
+        assert queries.shape[2] <= MAX_HEAD_DIM, queries.shape
         assert queries.shape[1] <= MAX_GROUP * num_kv_heads, queries.shape
         out = torch.empty_like(queries)
         arrays = (runs.pages, runs.begins, runs.counts, runs.positions, runs.tables)

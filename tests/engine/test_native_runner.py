@@ -34,7 +34,6 @@ from .test_torch_runner import (
     row,
 )
 
-
 LEFT_TO_TORCH = {"smollm2"}
 """Whose tiny model has heads of 8 numbers."""
 COMPUTED = [family for family in FAMILIES if family not in LEFT_TO_TORCH]
