@@ -27,8 +27,9 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         # the faster one. It stays the lane to pools that could not be shared.
         "CMA_BW": "100MBps",
         # Fresh pages from the kernel only: they are zeroed, and none is touched before it is used.
+        # Not "thp" and "heap": what malloc gives may be somebody's old memory.
         # System V memory is first, since it is not bounded by the size of /dev/shm.
-        "ALLOC_PRIO": "md:sysv,md:posix,thp,md:*,mmap",
+        "ALLOC_PRIO": "md:sysv,md:posix,md:*,mmap",
         # Where only TCP is left, a put must not wait for the peer's interpreter to answer.
         "RNDV_THRESH": "inf",
     }

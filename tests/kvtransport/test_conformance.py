@@ -83,6 +83,14 @@ def test_bytes_are_fetched_by_every_lane(lane_world: World) -> None:
     assert hashlib.sha256(here.read(0, 4 * MIB)).digest() == hashlib.sha256(expected).digest()
 
 
+def test_a_pool_is_zeroed_whatever_its_memory_was_before(lane_world: World) -> None:
+    for _ in range(4):
+        used = bytearray(b"\xff") * (8 * MIB)  # malloc keeps what was freed, as it was left
+        del used
+
+    assert lane_world.here(4 * MIB).read(0, 4 * MIB) == bytes(4 * MIB)
+
+
 def test_the_pool_lives_while_nobody_looks_at_it(world: World) -> None:
     here, there = joined(world)
     there.look_away()

@@ -79,13 +79,18 @@ async def test_the_default_model_answers_in_the_form_it_is_given(tmp_path: Path)
     """Through the broker, processes, and the compiler in each engine."""
     form = {
         "type": "object",
-        "properties": {"city": {"enum": ["Paris", "Rome"]}, "millions": {"type": "integer"}},
+        "properties": {"city": {"enum": ["Paris", "Rome"]}, "millions": {"enum": [1, 2, 3]}},
         "required": ["city", "millions"],
         "additionalProperties": False,
     }
     question = ChatMessage("user", "What is the capital of France, and how many live there?")
     request = GenerateRequest(
-        messages=(question,), max_tokens=60, response_format=JsonSchema(form), n=2, temperature=0.7
+        messages=(question,),
+        max_tokens=200,
+        response_format=JsonSchema(form),
+        n=2,
+        temperature=0.7,
+        seed=1,
     )
     async with real_fleet(None, (("p0", "prefill"), ("d0", "decode")), tmp_path) as system:
         texts = {0: "", 1: ""}
