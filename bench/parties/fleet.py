@@ -20,7 +20,8 @@ ROUTER: Final = "r0"
 MODEL: Final = "fake"
 EPOCH: Final = 1
 PAGE_SIZE: Final = 16
-NUM_PAGES: Final = 4096
+NUM_PAGES: Final = 1 << 20
+"""Room for all streams at once, as long as each may become: routers keep flows waiting for it."""
 MAX_CONTEXT: Final = 65_536
 SUBJECTS: Final = Subjects()
 SETTLING_S: Final = 0.01
