@@ -90,7 +90,8 @@ def flow_summary(spans: Iterable[Span]) -> FlowSummary:
     if not rows:
         raise NoSpans
     root = rows[0].span
-    ordered = sorted((row.span for row in rows), key=lambda span: span.begin_s)
+    # Of commands that were sent together, the one that ended first comes first.
+    ordered = sorted((row.span for row in rows), key=lambda span: (span.begin_s, span.end_s))
     return FlowSummary(
         flow=_text(root, names.FLOW),
         trace_id=root.context.trace_id,

@@ -80,6 +80,22 @@ def test_errors_are_with_the_state_and_the_command() -> None:
     assert [command.error for command in found.commands] == [found.error]
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_of_commands_sent_together_the_one_that_ended_first_comes_first(backwards: bool) -> None:
+    trace = begun()
+    trace.moved("Preparing", "Prepared", "Sending", at(1))
+    trace.ordered("StartGenerate", "d0", 1, at(1))
+    trace.ordered("RemoteSend", "p0", 1, at(1))
+    trace.answered("RemoteSend", "p0", 1, at(3))
+    trace.answered("StartGenerate", "d0", 1, at(9))
+    trace.ended("finished", at(9))
+    spans = trace.drain()
+
+    found = flow_summary(spans[::-1] if backwards else spans)
+
+    assert [command.verb for command in found.commands] == ["RemoteSend", "StartGenerate"]
+
+
 def test_a_request_that_still_runs_has_no_outcome() -> None:
     trace = begun()
     trace.moved("Idle", "Submitted", "Preparing", at(0))

@@ -102,4 +102,4 @@ async def test_the_default_model_answers_in_the_form_it_is_given(tmp_path: Path)
     for text in texts.values():
         answer = json.loads(text)
         assert answer["city"] in ("Paris", "Rome")
-        assert isinstance(answer["millions"], int)
+        assert answer["millions"] in (1, 2, 3)
