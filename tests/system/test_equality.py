@@ -18,6 +18,7 @@ from tests.system.fleet import Fleet, Model, fleet
 from tests.system.prompts import prompts
 
 NUM_TOKENS = 8
+MATCHED_TOKENS_WANTED = 5000
 SEEDED = Sampling(max_tokens=NUM_TOKENS, temperature=0.8, top_p=0.95, seed=11)
 
 
@@ -51,12 +52,19 @@ async def test_an_orchestration_gives_the_tokens_of_one_engine_alone_cold_and_wa
     async with fleet(torch_model(alone.files.folder), default=orchestration) as system:
         cold = [await _ask(system, prompt, sampling) for prompt in asked]
         warm = [await _ask(system, prompt, sampling) for prompt in asked]
+        warmer = warm
+        if _matched_tokens(system) <= MATCHED_TOKENS_WANTED:
+            # A strategy that follows the load may have asked the other engine the second time.
+            # Of three times on two engines, one finds its prompt there.
+            warmer = [await _ask(system, prompt, sampling) for prompt in asked]
         await system.idle()
-        matched = [m.engine.statistics().matched_tokens for m in system.members.values()]
 
-    assert cold == expected
-    assert warm == expected
-    assert sum(matched) > 5000
+    assert [cold, warm, warmer] == [expected] * 3
+    assert _matched_tokens(system) > MATCHED_TOKENS_WANTED
+
+
+def _matched_tokens(system: Fleet) -> int:
+    return sum(m.engine.statistics().matched_tokens for m in system.members.values())
 
 
 async def _ask(system: Fleet, prompt: Tokens, sampling: Sampling) -> list[int]:
