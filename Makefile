@@ -39,7 +39,7 @@ demo: setup
 	@$(BIN)/microserve demo
 
 test: check
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: dev
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }

@@ -74,11 +74,12 @@ def test_a_strategy_is_drawn() -> None:
     assert "Generating" in drawn
 
 
-def test_the_shipped_strategies_are_sound() -> None:
-    result = microserve("orchestrations", "check")
+def test_shipped_strategies_are_checked_by_their_names() -> None:
+    result = microserve("orchestrations", "check", "disaggregated", "data_parallel")
 
     assert result.exit_code == 0
     assert "disaggregated: passed" in result.output
+    assert "data_parallel: passed" in result.output
 
 
 def test_a_faulty_strategy_of_ones_own_is_found_with_the_path_that_shows_it(
