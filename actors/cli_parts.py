@@ -10,7 +10,7 @@ import click
 
 from bus.fleet import Role
 from bus.interface import BusError
-from engine.kv_memory import DoesNotFit
+from engine.kv_memory import DoesNotFit, KvMemory, Size
 from engine.model_errors import ModelError
 from engine.page_store import StoreUnusable
 from engine.pins import PinsFull
@@ -112,3 +112,7 @@ def broker_url(settings: Settings, given: str | None) -> str:
             "no broker: give --nats URL, set MICROSERVE_NATS_URL, or run 'microserve up' first"
         )
     return url
+
+
+def kv_memory_of(size: KvMemory | None, mib: int | None) -> KvMemory | None:
+    return Size(mib << 20) if mib else size

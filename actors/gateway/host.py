@@ -16,6 +16,7 @@ from ..client import Client
 from ..clock import Clock
 from ..roster import BEAT_INTERVAL_S
 from ..router import Desk
+from .commanding import Commander
 from .errors import HttpError
 from .keys import Keys
 from .metrics import Metrics
@@ -62,7 +63,8 @@ class GatewayHost:
         self._watcher = Watcher(bus, config.subjects, clock)
         self._metrics = Metrics()
         self._openai = OpenAI(self._client, self._watcher, self._metrics, spells, clock)
-        self._paper = Microserving(bus, config.subjects, self._watcher, desks, spells)
+        self._commander = Commander(bus, config.subjects, self._watcher)
+        self._paper = Microserving(self._commander, self._watcher, desks, spells)
         self.ready = asyncio.Event()
         """Set when requests are taken, at `url`."""
         self.url = ""
@@ -70,7 +72,7 @@ class GatewayHost:
     async def run(self) -> None:
         async with self._client:
             await self._watcher.start()
-            await self._paper.start()
+            await self._commander.start()
             await asyncio.sleep(1.2 * BEAT_INTERVAL_S)
             runner = web.AppRunner(
                 self._app(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0
@@ -82,10 +84,10 @@ class GatewayHost:
                 host, port = runner.addresses[0][:2]
                 self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
                 self.ready.set()
-                await self._paper.sweep()
+                await self._commander.sweep()
             finally:
                 await runner.cleanup()
-                await self._paper.stop()
+                await self._commander.stop()
 
     def _app(self) -> web.Application:
         app = web.Application(

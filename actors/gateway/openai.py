@@ -24,6 +24,7 @@ from .errors import HttpError
 from .metrics import Metrics, Timed
 from .pieces import Piece, Spell
 from .plain import json_answer
+from .requests import chat_request, completion_requests
 from .shapes import ChatShape, CompletionShape, Head, Shape
 from .watching import Watcher
 
@@ -73,16 +74,14 @@ class OpenAI:
     async def completions(self, request: web.Request) -> web.StreamResponse:
         body = bodies.read(bodies.CompletionBody, await request.read())
         spell = self._spell(body.model, body.logprobs is not None)
-        requests = bodies.completion_requests(body)
+        requests = completion_requests(body)
         asked = Asked(body, "text_completion", requests, CompletionShape(spell))
         return await self._answer(request, asked)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = bodies.read(bodies.ChatBody, await request.read())
         spell = self._spell(body.model, bool(body.logprobs))
-        asked = Asked(
-            body, "chat", [bodies.chat_request(body)], ChatShape(spell), _tool_names(body)
-        )
+        asked = Asked(body, "chat", [chat_request(body)], ChatShape(spell), _tool_names(body))
         return await self._answer(request, asked)
 
     # --- answering ---
