@@ -16,6 +16,7 @@ from .cli_parts import (
     kv_memory_of,
     kv_mib_option,
     lifeline_option,
+    metrics_option,
     model_option,
     role_option,
     run,
@@ -34,6 +35,7 @@ from .settings import Settings
               help="End a flow that nothing happens to for so long.")  # fmt: skip
 @model_option
 @url_option
+@metrics_option
 @lifeline_option
 @click.pass_obj
 @clean_errors
@@ -44,6 +46,7 @@ def router(
     stall_s: float,
     model: str | None,
     url: str | None,
+    metrics: tuple[str, int] | None,
     lifeline: bool,
 ) -> None:
     """Join a system as a router. It needs the model's tokenizer, not its weights."""
@@ -51,7 +54,7 @@ def router(
 
     name = name or f"r-{secrets.token_hex(3)}"
     options = RouterOptions(
-        broker_url(settings, url), name, model, orchestration, stall_s, lifeline
+        broker_url(settings, url), name, model, orchestration, stall_s, metrics, lifeline
     )
     run(router(settings, options))
 
@@ -112,6 +115,7 @@ class Adapter(click.ParamType[tuple[str, str]]):
               help="'none': an engine that neither sends nor receives KV.")  # fmt: skip
 @model_option
 @url_option
+@metrics_option
 @lifeline_option
 @click.pass_obj
 @clean_errors

@@ -101,6 +101,25 @@ model_option = click.option(
 lifeline_option = click.option(
     "--lifeline", is_flag=True, help="Stop when standard input ends (for a supervisor)."
 )
+
+
+class AddressType(click.ParamType[tuple[str, int]]):
+    """A port of this machine, or HOST:PORT."""
+
+    name = "[HOST:]PORT"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        host, _, port = str(value).rpartition(":")
+        if not (port.isascii() and port.isdigit() and int(port) < 65536):
+            self.fail(f"{value!r} is no address: give a port, or HOST:PORT", param, ctx)
+        return host.strip("[]") or "127.0.0.1", int(port)
+
+
+metrics_option = click.option(
+    "--metrics", type=AddressType(), help="Let Prometheus read /metrics at this address."
+)
 role_option = click.option("--role", type=click.Choice(get_args(Role)), default="both")
 
 

@@ -24,18 +24,24 @@ from engine.grammar import GrammarCompiler
 from engine.kv_memory import Demand, kv_pages
 from engine.model_files import DTYPE_BYTES, open_model
 from engine.page_store import PageStore, StoreShape
+from engine.statistics import EngineStatistics
 from engine.weights_size import num_weights
 from kvtransport.courier import Courier, CourierConfig
 from kvtransport.ucx import UcxTransport
+from observability.metrics import Point
+from observability.names import engine_service
 from observability.sink import SpanSink
 
+from .actor_metrics import bus_points, sink_points
 from .badge import Badge
 from .cachenews import CacheNews
 from .clock import monotone
 from .engine import EngineHost, NewsFeed
+from .engine_metrics import engine_points
 from .hosting import HostCore
+from .metering import metered
 from .options import EngineOptions
-from .processes import VERSION, serve, tracing
+from .processes import VERSION, metering, serve, tracing
 from .settings import Settings, grant_key
 
 
@@ -54,10 +60,12 @@ class EngineProcess:
         adapters = {name: Path(folder) for name, folder in options.adapters}
         self.files = open_model(options.model, cache_dir=settings.cache_dir, adapters=adapters)
         self.shape = self._shape()
+        self._latest: EngineStatistics
+        """As of the newest beat: between two steps, when it may be asked."""
 
     async def run(self) -> None:
         feed = NewsFeed(asyncio.get_running_loop())
-        service = f"microserve-engine-{self.options.name}"
+        service = engine_service(self.options.name)
         with (
             self._courier(feed) as courier,
             self._compiler(feed) as compiler,
@@ -79,7 +87,16 @@ class EngineProcess:
             host = EngineHost(bus, core, engine, beat, sink, self.clock, news)
             feed.listen(host.heard)
             await bus.announce(Service("microserve-engine", VERSION, metadata=about))
-            await serve(host, options.name, options.lifeline)
+
+            def points() -> list[Point]:
+                told = {"engine": options.name, "model": self.files.name}
+                own = engine_points(self._latest, core.statistics(), told)
+                return [*own, *bus_points(bus.statistics()), *sink_points(sink.statistics())]
+
+            service = engine_service(options.name)
+            measured = metering(self.settings, service, options.name, options.metrics)
+            async with metered(measured, points, self.clock):
+                await serve(host, options.name, options.lifeline)
 
     def _shape(self) -> PoolShape:
         options, files, one = self.options, self.files, self._pool_shape(1)
@@ -186,4 +203,5 @@ class EngineProcess:
         )
 
     def _beat(self, engine: Engine, badge: Badge, news: CacheNews) -> Beat:
-        return badge.beat(engine.statistics(), news.sequence)
+        self._latest = engine.statistics()
+        return badge.beat(self._latest, news.sequence)

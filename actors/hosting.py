@@ -6,7 +6,7 @@ router that has flows here hears of all of its flows' tokens, a little later and
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -34,6 +34,7 @@ from observability.spans import Attribute, Span, SpanContext
 
 from .effects import Effect, Publish, Record
 from .following import Following
+from .transferred import Transferred, Transfers
 
 
 class Engine(Protocol):
@@ -48,10 +49,13 @@ class HostStatistics(Struct, frozen=True):
     orders: int
     open: int
     """Commands accepted and not yet ended."""
-    refused: int
+    refusals: dict[str, int]
+    """By reason."""
     tokens: int
     messages: int
     """Published to mailboxes of users."""
+    transfers: dict[str, Transferred]
+    """By lane."""
 
 
 @dataclass
@@ -81,7 +85,8 @@ class HostCore:
         self.name, self.epoch, self.engine, self.subjects = name, epoch, engine, subjects
         self._legs: dict[str, _Leg] = {}
         self._following = Following()
-        self._orders = self._refused = self._tokens = self._messages = 0
+        self._orders = self._tokens = self._messages = 0
+        self._refusals, self._transfers = Counter[str](), Transfers()
 
     def order(self, order: Order, parent: SpanContext | None, now: float) -> list[Effect]:
         """Carry out one order; a repeat of one that is under way changes nothing."""
@@ -127,7 +132,14 @@ class HostCore:
 
     def statistics(self) -> HostStatistics:
         accepted = sum(len(leg.accepted) for leg in self._legs.values())
-        return HostStatistics(self._orders, accepted, self._refused, self._tokens, self._messages)
+        return HostStatistics(
+            self._orders,
+            accepted,
+            dict(self._refusals),
+            self._tokens,
+            self._messages,
+            self._transfers.by_lane(),
+        )
 
     # --- tokens ---
 
@@ -153,7 +165,7 @@ class HostCore:
     # --- events ---
 
     def _stale(self, order: Order, attempt: int) -> Publish:
-        self._refused += 1
+        self._refusals["stale_attempt"] += 1
         verb = type(order.command).__name__
         message = f"attempt {order.attempt} of this flow is over: it is at attempt {attempt}"
         refused = Refused(verb, "stale_attempt", message)
@@ -167,7 +179,9 @@ class HostCore:
         leg.accepted[told.verb].phases += told.phases
         if isinstance(told.event, Started):
             return [publish]
-        self._refused += isinstance(told.event, Refused)
+        self._transfers.add(told.phases)
+        if isinstance(told.event, Refused):
+            self._refusals[told.event.reason] += 1
         spans = tuple(self._close(leg, told, now))
         return [publish, Record(spans)] if spans else [publish]
 

@@ -16,6 +16,8 @@ import uvloop
 from observability.opening import TracingConfig, open_sink
 from observability.sink import SpanSink
 
+from .metering import Metering
+from .options import Address
 from .recorder import Recorder, StoreRecorder
 from .recordings import RecordingError, RecordingStore
 from .settings import Settings
@@ -81,6 +83,18 @@ def tracing(settings: Settings, service: str) -> Iterator[SpanSink]:
     )
     with contextlib.closing(open_sink(config)) as sink:
         yield sink
+
+
+def metering(settings: Settings, service: str, name: str, page: Address | None = None) -> Metering:
+    """Where this process's metrics go; ``page`` is where Prometheus may read them."""
+    return Metering(
+        service,
+        name,
+        settings.metrics_endpoint or "",
+        settings.otlp_protocol,
+        settings.metrics_interval_s,
+        page,
+    )
 
 
 @contextlib.contextmanager

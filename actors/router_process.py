@@ -9,13 +9,17 @@ from bus.jetstream import JetStreamBuckets
 from bus.nats import NatsBus
 from bus.subjects import Subjects
 from engine.model_files import open_model
+from observability.metrics import Point
+from observability.names import ROUTER_SERVICE
 from orchestrations.policy import policy as chosen_by_policy
 from orchestrations.registry import load, strategies
 
+from .actor_metrics import bus_points, sink_points
 from .clock import monotone
 from .desk import open_desk
+from .metering import metered
 from .options import RouterOptions
-from .processes import VERSION, recording, serve, tracing
+from .processes import VERSION, metering, recording, serve, tracing
 from .router import Lasting, RouterHost
 from .routing import RouterConfig, RouterCore
 from .settings import Settings
@@ -37,13 +41,23 @@ async def router(settings: Settings, options: RouterOptions) -> None:
     files = open_model(options.model, cache_dir=settings.cache_dir)
     known, desk = strategies(), open_desk(files)
     config = RouterConfig(options.name, Subjects(settings.namespace), default, options.stall_s)
-    with tracing(settings, "microserve-router") as sink, recording(settings) as recorder:
+    with tracing(settings, ROUTER_SERVICE) as sink, recording(settings) as recorder:
         async with NatsBus(options.url, name=options.name) as bus:
             core = RouterCore(config, known, policy)
             lasting = Lasting(await _versions(bus, settings), recorder)
             host = RouterHost(bus, core, {files.name: desk}, sink, monotone(), lasting=lasting)
-            await bus.announce(Service("microserve-router", VERSION, metadata={"id": options.name}))
-            await serve(host, options.name, options.lifeline)
+            await bus.announce(Service(ROUTER_SERVICE, VERSION, metadata={"id": options.name}))
+
+            def points() -> list[Point]:
+                return [
+                    *host.points(),
+                    *bus_points(bus.statistics()),
+                    *sink_points(sink.statistics()),
+                ]
+
+            measured = metering(settings, ROUTER_SERVICE, options.name, options.metrics)
+            async with metered(measured, points, host.clock):
+                await serve(host, options.name, options.lifeline)
 
 
 async def _versions(bus: NatsBus, settings: Settings) -> VersionStore | None:

@@ -11,7 +11,10 @@ from msgspec import Struct
 
 from bus.interface import Bus
 from bus.subjects import Subjects
+from observability import prometheus
+from observability.metrics import Point
 
+from ..actor_metrics import bus_points
 from ..client import Client
 from ..clock import Clock
 from ..roster import BEAT_INTERVAL_S
@@ -89,6 +92,10 @@ class GatewayHost:
                 await runner.cleanup()
                 await self._commander.stop()
 
+    def points(self) -> list[Point]:
+        """What it measures, now."""
+        return [*self._metrics.points(self._watcher.beats()), *bus_points(self.bus.statistics())]
+
     def _app(self) -> web.Application:
         app = web.Application(
             middlewares=[_in_openais_shape, self._for_keyholders], client_max_size=MAX_BODY_BYTES
@@ -107,9 +114,8 @@ class GatewayHost:
         return json_answer(body, 200 if well else 503)
 
     async def _on_metrics(self, request: web.Request) -> web.Response:
-        text = self._metrics.text(self._watcher.beats())
-        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        return web.Response(body=text.encode(), headers=headers)
+        headers = {"Content-Type": prometheus.CONTENT_TYPE}
+        return web.Response(body=prometheus.text(self.points()).encode(), headers=headers)
 
     @web.middleware
     async def _for_keyholders(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -14,6 +14,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from bus.public import GenerateRequest
+from observability.request_times import Timed
 from observability.spans import parse_traceparent, traceparent
 
 from ..client import Client
@@ -21,7 +22,7 @@ from ..clock import Clock
 from . import bodies, sse
 from .asking import Answers
 from .errors import HttpError
-from .metrics import Metrics, Timed
+from .metrics import Metrics, labels
 from .pieces import Piece, Spell
 from .plain import json_answer
 from .requests import chat_request, completion_requests
@@ -108,15 +109,11 @@ class OpenAI:
             self._metrics.open -= 1
             now = self._clock()
             first_s = first[0] - began_s if first else None
-            timed = Timed(
-                asked.body.model,
-                asked.operation,
-                now - began_s,
-                first_s,
-                answers.num_tokens,
-                error,
+            told = labels(asked.operation, asked.body.model, self._watcher.models())
+            count = sum(r.n for r in asked.requests)
+            self._metrics.observe(
+                Timed(told, now - began_s, first_s, answers.num_tokens, count, error)
             )
-            self._metrics.observe(timed, self._watcher.models())
 
     async def _timed(
         self, answers: Answers, first: list[float]

@@ -9,8 +9,9 @@ from engine.model_files import open_model
 
 from ..clock import monotone
 from ..desk import open_desk
+from ..metering import metered
 from ..options import GatewayOptions
-from ..processes import VERSION, serve
+from ..processes import VERSION, metering, serve
 from ..settings import Settings
 from .host import GatewayConfig, GatewayHost
 
@@ -24,4 +25,6 @@ async def gateway(settings: Settings, options: GatewayOptions) -> None:
         host = GatewayHost(bus, config, {files.name: open_desk(files)}, spells, monotone())
         about = {"id": options.name}
         await bus.announce(Service("microserve-gateway", VERSION, metadata=about))
-        await serve(host, options.name, options.lifeline)
+        measured = metering(settings, "microserve-gateway", options.name)
+        async with metered(measured, host.points, monotone()):
+            await serve(host, options.name, options.lifeline)
