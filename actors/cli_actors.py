@@ -10,6 +10,7 @@ import click
 
 from engine.kv_memory import read_kv_memory, read_size
 
+from .cli_logs import log_as
 from .cli_parts import (
     broker_url,
     clean_errors,
@@ -53,6 +54,7 @@ def router(
     from .router_process import router
 
     name = name or f"r-{secrets.token_hex(3)}"
+    log_as(settings, name)
     options = RouterOptions(
         broker_url(settings, url), name, model, orchestration, stall_s, metrics, lifeline
     )
@@ -126,6 +128,7 @@ def engine(settings: Settings, /, name: str | None, url: str | None, **given: An
     memory = kv_memory_of(given.pop("kv_memory"), given.pop("kv_mib"))
     given["kv_memory"] = memory or DEFAULT_KV_MEMORY
     name = name or f"e-{secrets.token_hex(3)}"
+    log_as(settings, name)
     options = EngineOptions(broker_url(settings, url), name, **given)
     run(EngineProcess(settings, options).run())
 
@@ -155,6 +158,7 @@ def gateway(
     from .gateway.process import gateway
 
     name = name or f"g-{secrets.token_hex(3)}"
+    log_as(settings, name)
     keys = read_keys(keys_file.read_text()) if keys_file else list(settings.api_keys)
     if keys_file and not keys:
         raise click.UsageError(f"{keys_file} holds no key: one a line is wanted")

@@ -6,6 +6,7 @@ router that has flows here hears of all of its flows' tokens, a little later and
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -30,11 +31,14 @@ from bus.subjects import Subjects
 from engine.news import News
 from engine.outcomes import Outcome, Output, Phase, Told
 from observability.command import Handled, command_spans
-from observability.spans import Attribute, Span, SpanContext
+from observability.logs import about
+from observability.spans import Attribute, Span, SpanContext, trace_id_of
 
 from .effects import Effect, Publish, Record
 from .following import Following
 from .transferred import Transferred, Transfers
+
+logger = logging.getLogger("microserve.engine")
 
 
 class Engine(Protocol):
@@ -182,8 +186,14 @@ class HostCore:
         self._transfers.add(told.phases)
         if isinstance(told.event, Refused):
             self._refusals[told.event.reason] += 1
+            self._log_refusal(told, told.event, leg.accepted[told.verb].parent)
         spans = tuple(self._close(leg, told, now))
         return [publish, Record(spans)] if spans else [publish]
+
+    def _log_refusal(self, told: Told, refused: Refused, parent: SpanContext | None) -> None:
+        trace_id = parent.trace_id if parent else trace_id_of(told.flow)
+        fields = about(flow=told.flow, trace=trace_id, engine=self.name, reason=refused.reason)
+        logger.info("%s refused: %s", told.verb, refused.message, extra=fields)
 
     def _say(self, router: str, flow: str, attempt: int, event: EngineEvent) -> Publish:
         report = Report(flow, attempt, self.name, self.epoch, event)

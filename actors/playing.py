@@ -35,7 +35,7 @@ from .claims import claims
 from .effects import Effect, Keep, Record, Send, Withdraw
 from .flow import Flow
 from .history import History
-from .last_words import WELL, end_attributes, last_word, say
+from .last_words import WELL, end_attributes, last_word, log_end, say
 from .prefix_index import SentIndex
 from .roster import Roster
 from .standing import Standing
@@ -89,7 +89,7 @@ class Player:
         except NoEngine as error:
             return Step(Done("refused", str(error)), tuple(flow.releases()), no_engine=True)
         except Exception as error:  # a user's file: its faults are its own flow's, not ours
-            logger.exception("orchestration %s failed", flow.serving.ref)
+            logger.exception("orchestration %s failed", flow.serving.ref, extra=flow.about)
             why = str(error) if isinstance(error, AtFault) else repr(error)
             return self._failed(flow, f"{type(event).__name__} while {_name(flow.state)}: {why}")
 
@@ -127,6 +127,7 @@ class Player:
         self._table.outcomes[done.outcome] += 1
         self._table.history.ended(flow, done.outcome, now)
         error = None if done.outcome in WELL else done.message
+        log_end(flow, done.outcome, error, now)
         flow.trace.ended(done.outcome, now, end_attributes(flow, event), error)
         effects: list[Effect] = [Record(tuple(flow.trace.drain()))]
         if flow.steps:

@@ -18,6 +18,7 @@ from bus.interface import Bus, BusError, Message, NoResponders, PayloadTooLarge,
 from bus.messages import Accepted, Beat, CacheChanged, Mailbox, Progress, Refused, Report
 from bus.public import GenerateRequest, Rejected
 from bus.subjects import last
+from observability.logs import about
 from observability.metrics import Point
 from observability.sink import SpanSink
 from observability.spans import parse_traceparent
@@ -258,7 +259,8 @@ class RouterHost:
                 return Undelivered(order, Refused(verb, "internal", str(error)))
             answer = decode(reply.payload, Accepted | Refused)
             return Undelivered(order, answer) if isinstance(answer, Refused) else None
-        logger.warning("%s did not accept a %s in time", order.command.engine, verb)
+        told = about(flow=order.flow, engine=order.command.engine)
+        logger.warning("%s did not accept a %s in time", order.command.engine, verb, extra=told)
         return Undelivered(order)
 
 

@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from observability.logs import LogConfig, Style
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 DEFAULT_INTERVAL_S = 15.0
 """Between two exports of metrics."""
 
@@ -36,6 +39,8 @@ class Settings(Struct, frozen=True):
     metrics_endpoint: str | None = None
     """Of a collector that takes metrics; many take traces only, so it has to be said."""
     metrics_interval_s: float = DEFAULT_INTERVAL_S
+
+    logs: LogConfig = LogConfig()
 
     api_keys: tuple[str, ...] = ()
     """Of the gateway; none lets everybody in."""
@@ -73,6 +78,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         metrics_endpoint=_metrics_endpoint(environment),
         metrics_interval_s=_seconds(environment.get("OTEL_METRIC_EXPORT_INTERVAL")),
         nats_server=environment.get("NATS_SERVER_BIN"),
+        logs=LogConfig(_style(environment.get("MICROSERVE_LOG_FORMAT")), _level(environment)),
         api_keys=_listed(environment.get("MICROSERVE_API_KEYS", "")),
         jaeger_url=environment.get("MICROSERVE_JAEGER_URL", "http://localhost:16686"),
     )
@@ -93,6 +99,15 @@ def _seconds(milliseconds: str | None) -> float:
         return max(float(milliseconds or ""), 0.0) / 1000 or DEFAULT_INTERVAL_S
     except ValueError:
         return DEFAULT_INTERVAL_S
+
+
+def _style(given: str | None) -> Style:
+    return "json" if given == "json" else "human"
+
+
+def _level(environment: Mapping[str, str]) -> str:
+    given = environment.get("MICROSERVE_LOG_LEVEL", "").upper()
+    return given if given in LEVELS else "WARNING"
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from observability import instruments, prometheus
-from observability.metrics import Histogram, Instrument, Point
+from observability.metrics import Distribution, Histogram, Instrument, Point
 from observability.request_times import RequestTimes, Timed
 
 LABELS = (("gen_ai.operation.name", "chat"), ("gen_ai.request.model", "m"))
@@ -87,5 +87,5 @@ def test_a_value_on_no_bound_falls_between() -> None:
 
     point = histogram.point({})
 
-    assert not isinstance(point.value, float)
+    assert isinstance(point.value, Distribution)
     assert (point.value.counts, point.value.sum, point.value.count) == ((2, 1, 1), 5.5, 4)
