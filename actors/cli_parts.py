@@ -10,7 +10,7 @@ import click
 
 from bus.fleet import Role
 from bus.interface import BusError
-from engine.kv_memory import DoesNotFit
+from engine.kv_memory import DoesNotFit, KvMemory, Size
 from engine.model_errors import ModelError
 from engine.page_store import StoreUnusable
 from engine.pins import PinsFull
@@ -101,6 +101,25 @@ model_option = click.option(
 lifeline_option = click.option(
     "--lifeline", is_flag=True, help="Stop when standard input ends (for a supervisor)."
 )
+
+
+class AddressType(click.ParamType[tuple[str, int]]):
+    """A port of this machine, or HOST:PORT."""
+
+    name = "[HOST:]PORT"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        host, _, port = str(value).rpartition(":")
+        if not (port.isascii() and port.isdigit() and int(port) < 65536):
+            self.fail(f"{value!r} is no address: give a port, or HOST:PORT", param, ctx)
+        return host.strip("[]") or "127.0.0.1", int(port)
+
+
+metrics_option = click.option(
+    "--metrics", type=AddressType(), help="Let Prometheus read /metrics at this address."
+)
 role_option = click.option("--role", type=click.Choice(get_args(Role)), default="both")
 
 
@@ -112,3 +131,7 @@ def broker_url(settings: Settings, given: str | None) -> str:
             "no broker: give --nats URL, set MICROSERVE_NATS_URL, or run 'microserve up' first"
         )
     return url
+
+
+def kv_memory_of(size: KvMemory | None, mib: int | None) -> KvMemory | None:
+    return Size(mib << 20) if mib else size

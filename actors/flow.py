@@ -28,6 +28,7 @@ from bus.messages import (
 from bus.prefixes import chain
 from bus.tokens import Tokens
 from observability.flow import FlowTrace
+from observability.logs import about
 from orchestrations.machine import Done, Idle, Instruction, State
 
 from .admission import Waiter
@@ -99,6 +100,11 @@ class Flow:
         """What a new attempt can go on from. Several answers are all made again, to the same
         tokens: an engine begins them together."""
         return Tokens(self.answers[0] if self.request.sampling.n == 1 else ())
+
+    @property
+    def about(self) -> dict[str, dict[str, str | int | float]]:
+        """What a line in the log has to say of it."""
+        return about(flow=self.id, trace=self.trace.context.trace_id)
 
     @property
     def num_tokens(self) -> int:

@@ -6,7 +6,8 @@ router that has flows here hears of all of its flows' tokens, a little later and
 
 from __future__ import annotations
 
-from collections import defaultdict
+import logging
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -30,10 +31,14 @@ from bus.subjects import Subjects
 from engine.news import News
 from engine.outcomes import Outcome, Output, Phase, Told
 from observability.command import Handled, command_spans
-from observability.spans import Attribute, Span, SpanContext
+from observability.logs import about
+from observability.spans import Attribute, Span, SpanContext, trace_id_of
 
 from .effects import Effect, Publish, Record
 from .following import Following
+from .transferred import Transferred, Transfers
+
+logger = logging.getLogger("microserve.engine")
 
 
 class Engine(Protocol):
@@ -48,10 +53,13 @@ class HostStatistics(Struct, frozen=True):
     orders: int
     open: int
     """Commands accepted and not yet ended."""
-    refused: int
+    refusals: dict[str, int]
+    """By reason."""
     tokens: int
     messages: int
     """Published to mailboxes of users."""
+    transfers: dict[str, Transferred]
+    """By lane."""
 
 
 @dataclass
@@ -81,7 +89,8 @@ class HostCore:
         self.name, self.epoch, self.engine, self.subjects = name, epoch, engine, subjects
         self._legs: dict[str, _Leg] = {}
         self._following = Following()
-        self._orders = self._refused = self._tokens = self._messages = 0
+        self._orders = self._tokens = self._messages = 0
+        self._refusals, self._transfers = Counter[str](), Transfers()
 
     def order(self, order: Order, parent: SpanContext | None, now: float) -> list[Effect]:
         """Carry out one order; a repeat of one that is under way changes nothing."""
@@ -127,7 +136,14 @@ class HostCore:
 
     def statistics(self) -> HostStatistics:
         accepted = sum(len(leg.accepted) for leg in self._legs.values())
-        return HostStatistics(self._orders, accepted, self._refused, self._tokens, self._messages)
+        return HostStatistics(
+            self._orders,
+            accepted,
+            dict(self._refusals),
+            self._tokens,
+            self._messages,
+            self._transfers.by_lane(),
+        )
 
     # --- tokens ---
 
@@ -153,7 +169,7 @@ class HostCore:
     # --- events ---
 
     def _stale(self, order: Order, attempt: int) -> Publish:
-        self._refused += 1
+        self._refusals["stale_attempt"] += 1
         verb = type(order.command).__name__
         message = f"attempt {order.attempt} of this flow is over: it is at attempt {attempt}"
         refused = Refused(verb, "stale_attempt", message)
@@ -167,9 +183,17 @@ class HostCore:
         leg.accepted[told.verb].phases += told.phases
         if isinstance(told.event, Started):
             return [publish]
-        self._refused += isinstance(told.event, Refused)
+        self._transfers.add(told.phases)
+        if isinstance(told.event, Refused):
+            self._refusals[told.event.reason] += 1
+            self._log_refusal(told, told.event, leg.accepted[told.verb].parent)
         spans = tuple(self._close(leg, told, now))
         return [publish, Record(spans)] if spans else [publish]
+
+    def _log_refusal(self, told: Told, refused: Refused, parent: SpanContext | None) -> None:
+        trace_id = parent.trace_id if parent else trace_id_of(told.flow)
+        fields = about(flow=told.flow, trace=trace_id, engine=self.name, reason=refused.reason)
+        logger.info("%s refused: %s", told.verb, refused.message, extra=fields)
 
     def _say(self, router: str, flow: str, attempt: int, event: EngineEvent) -> Publish:
         report = Report(flow, attempt, self.name, self.epoch, event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from bus.codec import encode, encode_json
@@ -16,6 +17,8 @@ from .effects import Publish
 from .flow import Flow
 from .inputs import Asked
 from .versions import Ref
+
+logger = logging.getLogger("microserve.router")
 
 _REASONS: Mapping[Outcome, FinishReason] = {"cancelled": "cancelled", "kept": "length"}
 WELL: tuple[Outcome, ...] = ("finished", "kept", "cancelled")
@@ -64,3 +67,12 @@ def end_attributes(flow: Flow, event: Event | None) -> dict[str, Attribute]:
     if flow.first_token_s is not None:
         attributes[names.TTFT_S] = flow.first_token_s - flow.began_s
     return attributes
+
+
+def log_end(flow: Flow, outcome: Outcome, error: str | None, now: float) -> None:
+    """One line for each flow, loud where somebody is at fault."""
+    level = logging.WARNING if error else logging.INFO
+    if logger.isEnabledFor(level):
+        took_s, why = now - flow.began_s, f": {error}" if error else ""
+        told = f"{flow.serving.ref.name}, {outcome} after {took_s:.3f} s, {flow.num_tokens} tokens"
+        logger.log(level, "%s%s", told, why, extra=flow.about)

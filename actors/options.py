@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
 from bus.fleet import Role
 from engine.kv_memory import KvMemory, Share, Size
+
+Address: TypeAlias = tuple[str, int]
+"""Host and port."""
 
 DEFAULT_KV_MEMORY = Share(0.4)
 """Two engines of one machine leave it some room. A page takes memory when it is first used."""
@@ -21,6 +24,8 @@ class RouterOptions(Struct, frozen=True):
     """A GGUF file or a Hugging Face folder; None takes the default model."""
     orchestration: str = "disaggregated"
     stall_s: float = 120.0
+    metrics: Address | None = None
+    """Where Prometheus may read; None: nowhere."""
     lifeline: bool = False
 
 
@@ -67,4 +72,6 @@ class EngineOptions(Struct, frozen=True):
     kernels: bool = True
     """Our own, where they can be compiled and compute the model."""
     transport: Literal["ucx", "none"] = "ucx"
+    metrics: Address | None = None
+    """Where Prometheus may read; None: nowhere."""
     lifeline: bool = False

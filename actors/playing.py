@@ -34,7 +34,8 @@ from .catalog import Catalog
 from .claims import claims
 from .effects import Effect, Keep, Record, Send, Withdraw
 from .flow import Flow
-from .last_words import WELL, end_attributes, last_word, say
+from .history import History
+from .last_words import WELL, end_attributes, last_word, log_end, say
 from .prefix_index import SentIndex
 from .roster import Roster
 from .standing import Standing
@@ -58,6 +59,7 @@ class Table(Struct):
     outcomes: Counter[str]
     returned: list[Flow]
     """Flows that wait again, to be put back into the queue."""
+    history: History
 
 
 class AtFault(Exception):
@@ -87,7 +89,7 @@ class Player:
         except NoEngine as error:
             return Step(Done("refused", str(error)), tuple(flow.releases()), no_engine=True)
         except Exception as error:  # a user's file: its faults are its own flow's, not ours
-            logger.exception("orchestration %s failed", flow.serving.ref)
+            logger.exception("orchestration %s failed", flow.serving.ref, extra=flow.about)
             why = str(error) if isinstance(error, AtFault) else repr(error)
             return self._failed(flow, f"{type(event).__name__} while {_name(flow.state)}: {why}")
 
@@ -105,6 +107,9 @@ class Player:
         before, flow.state, flow.active_s = flow.state, step.state, now
         flow.stepped(event, step.commands, now)
         flow.trace.moved(_name(before), _name(event), _name(flow.state), now)
+        self._table.history.moved(
+            flow.serving.ref.name, (_name(before), _name(event), _name(flow.state))
+        )
         effects = self._orders(flow, step.commands, now)
         self._claim(flow)
         if isinstance(flow.state, Done):
@@ -120,7 +125,9 @@ class Player:
         assert done is not None
         del self._table.flows[flow.id]
         self._table.outcomes[done.outcome] += 1
+        self._table.history.ended(flow, done.outcome, now)
         error = None if done.outcome in WELL else done.message
+        log_end(flow, done.outcome, error, now)
         flow.trace.ended(done.outcome, now, end_attributes(flow, event), error)
         effects: list[Effect] = [Record(tuple(flow.trace.drain()))]
         if flow.steps:

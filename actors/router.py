@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 
@@ -17,6 +18,8 @@ from bus.interface import Bus, BusError, Message, NoResponders, PayloadTooLarge,
 from bus.messages import Accepted, Beat, CacheChanged, Mailbox, Progress, Refused, Report
 from bus.public import GenerateRequest, Rejected
 from bus.subjects import last
+from observability.logs import about
+from observability.metrics import Point
 from observability.sink import SpanSink
 from observability.spans import parse_traceparent
 
@@ -26,6 +29,7 @@ from .effects import Effect, Keep, Send, Withdraw
 from .intake import BadRequest, Intake, Limits, Tokenizer, admit, mailbox, read
 from .recorder import Recorder
 from .roster import BEAT_INTERVAL_S
+from .router_metrics import router_points
 from .routing import Asked, RouterCore, RouterInput, Ticked, Undelivered, Wished, Withdrawn
 from .version_store import VersionStore
 from .versioning import Versioning
@@ -78,6 +82,7 @@ class RouterHost:
         versions = lasting.versions
         self._versioning = Versioning(versions, bus, self._feed) if versions else None
         self._carrier = Carrier(bus, sink)
+        self._rejected = Counter[str]()
         self._tasks: asyncio.TaskGroup
         self.ready = asyncio.Event()
         """Set when requests are taken."""
@@ -94,6 +99,12 @@ class RouterHost:
             if self._versioning:
                 await self._versioning.stop()
             await self._abandon()
+
+    def points(self) -> list[Point]:
+        """What it measures, now."""
+        core, labels = self.core, {"router": self.core.config.router}
+        times = list(core.history.points())
+        return router_points(core.statistics(), times, self._rejected, labels)
 
     async def _subscribe(self) -> None:
         """Requests last: the first one must find the fleet already known."""
@@ -156,6 +167,7 @@ class RouterHost:
         try:
             asked = await self._admit(message)
         except BadRequest as bad:
+            self._rejected[bad.reason] += 1
             rejected = Rejected(bad.reason, bad.message, bad.tag)
             json = box.encoding == "json"
             await self.bus.publish(
@@ -247,7 +259,8 @@ class RouterHost:
                 return Undelivered(order, Refused(verb, "internal", str(error)))
             answer = decode(reply.payload, Accepted | Refused)
             return Undelivered(order, answer) if isinstance(answer, Refused) else None
-        logger.warning("%s did not accept a %s in time", order.command.engine, verb)
+        told = about(flow=order.flow, engine=order.command.engine)
+        logger.warning("%s did not accept a %s in time", order.command.engine, verb, extra=told)
         return Undelivered(order)
 
 

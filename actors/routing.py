@@ -50,6 +50,7 @@ from .claims import num_tokens
 from .effects import Effect, Publish, Send, Withdraw
 from .flow import Flow, verb_of
 from .gate import Gate
+from .history import History, Moves
 from .inputs import (
     Activated,
     Asked,
@@ -111,6 +112,8 @@ class RouterStatistics(Struct, frozen=True):
     """`Refused` answers by reason."""
     waiting: dict[str, int]
     """Flows that wait for room, by model."""
+    moves: tuple[Moves, ...]
+    """Transitions of strategies, each kind with its count."""
 
 
 class RouterCore:
@@ -125,6 +128,7 @@ class RouterCore:
         self.flows: dict[str, Flow] = {}
         self.catalog = Catalog(strategies, config.default)
         self.standing = Standing()
+        self.history = History()
         self._told, sent, self._outcomes = CacheIndex(), SentIndex(), Counter[str]()
         self._prefixes = BothIndexes(self._told, sent)
         self._table = Table(
@@ -136,6 +140,7 @@ class RouterCore:
             Roster(),
             self._outcomes,
             [],
+            self.history,
         )
         self._player = Player(self._table)
         admission = AdmissionConfig(config.max_waiting)
@@ -160,6 +165,7 @@ class RouterCore:
             self._late,
             dict(self._refusals),
             dict(self._gate.waiting()),
+            self._table.history.moves(),
         )
 
     def admission(self, now: float) -> dict[str, AdmissionStatistics]:

@@ -11,6 +11,12 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from observability.logs import LogConfig, Style
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+DEFAULT_INTERVAL_S = 15.0
+"""Between two exports of metrics."""
+
 
 class Settings(Struct, frozen=True):
     """What all commands share."""
@@ -29,6 +35,12 @@ class Settings(Struct, frozen=True):
     nats_server: str | None = None
     jaeger_url: str = "http://localhost:16686"
     """Where `microserve trace --open` looks for a trace."""
+
+    metrics_endpoint: str | None = None
+    """Of a collector that takes metrics; many take traces only, so it has to be said."""
+    metrics_interval_s: float = DEFAULT_INTERVAL_S
+
+    logs: LogConfig = LogConfig()
 
     api_keys: tuple[str, ...] = ()
     """Of the gateway; none lets everybody in."""
@@ -63,10 +75,39 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         otlp_protocol="grpc" if protocol == "grpc" else "http/protobuf",
         libucp=environment.get("MICROSERVE_LIBUCP"),
         fleet_key=environment.get("MICROSERVE_FLEET_KEY"),
+        metrics_endpoint=_metrics_endpoint(environment),
+        metrics_interval_s=_seconds(environment.get("OTEL_METRIC_EXPORT_INTERVAL")),
         nats_server=environment.get("NATS_SERVER_BIN"),
+        logs=LogConfig(_style(environment.get("MICROSERVE_LOG_FORMAT")), _level(environment)),
         api_keys=_listed(environment.get("MICROSERVE_API_KEYS", "")),
         jaeger_url=environment.get("MICROSERVE_JAEGER_URL", "http://localhost:16686"),
     )
+
+
+def _metrics_endpoint(environment: Mapping[str, str]) -> str | None:
+    """OpenTelemetry's variables, but that traces alone do not mean metrics, too: Jaeger refuses
+    them."""
+    if own := environment.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"):
+        return own
+    wanted = environment.get("OTEL_METRICS_EXPORTER", "") == "otlp"
+    return environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") if wanted else None
+
+
+def _seconds(milliseconds: str | None) -> float:
+    """What is no number, or none above 0, is as if it were not given."""
+    try:
+        return max(float(milliseconds or ""), 0.0) / 1000 or DEFAULT_INTERVAL_S
+    except ValueError:
+        return DEFAULT_INTERVAL_S
+
+
+def _style(given: str | None) -> Style:
+    return "json" if given == "json" else "human"
+
+
+def _level(environment: Mapping[str, str]) -> str:
+    given = environment.get("MICROSERVE_LOG_LEVEL", "").upper()
+    return given if given in LEVELS else "WARNING"
 
 
 def _listed(text: str) -> tuple[str, ...]:

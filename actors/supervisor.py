@@ -237,6 +237,8 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
         "MICROSERVE_NAMESPACE": settings.namespace,
         "MICROSERVE_STATE_DIR": str(settings.state_dir),
         "MICROSERVE_CACHE_DIR": str(settings.cache_dir),
+        "MICROSERVE_LOG_FORMAT": settings.logs.style,
+        "MICROSERVE_LOG_LEVEL": settings.logs.level,
     }
 
 

@@ -1,17 +1,14 @@
 """Spans out of the house by OTLP, to Jaeger or whatever collector there is.
 
-The one file that knows OpenTelemetry. Our spans become the SDK's `ReadableSpan`, and its own
-exporters encode and send them; its tracer, processor and context are not used, since our spans are
-finished values when they get here.
+Beside `otlp_metrics` the one file that knows OpenTelemetry. Our spans become its `ReadableSpan`,
+and its own exporters encode and send them; its tracer, processor and context are not used, since
+our spans are finished values when they get here.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -21,12 +18,13 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace.status import Status, StatusCode
 
 from .batching import Batcher, Batching
-from .sink import OtlpProtocol, SinkStatistics, TracingError
+from .endpoint import export_url
+from .quiet import QuietThread
+from .sink import OtlpProtocol, SinkStatistics
 from .spans import Kind, Link, Span, SpanContext, SpanEvent
 
 TRACES_PATH: Final = "/v1/traces"
 NAMESPACE: Final = "microserve"
-EXPORTERS: Final = "opentelemetry.exporter.otlp.proto"
 
 KINDS: Final[dict[Kind, trace.SpanKind]] = {
     "internal": trace.SpanKind.INTERNAL,
@@ -35,17 +33,6 @@ KINDS: Final[dict[Kind, trace.SpanKind]] = {
     "producer": trace.SpanKind.PRODUCER,
     "consumer": trace.SpanKind.CONSUMER,
 }
-
-
-class BadEndpoint(TracingError, ValueError):
-    """The collector's address cannot be one."""
-
-    def __init__(self, endpoint: str) -> None:
-        super().__init__(
-            f"OTLP endpoint {endpoint!r} is not an address: give http://host:port or "
-            "https://host:port (usually port 4318 for http/protobuf, 4317 for grpc)"
-        )
-        self.endpoint = endpoint
 
 
 class OtlpSink:
@@ -67,7 +54,7 @@ class OtlpSink:
         timeout_s: float = 1.0,
         batching: Batching | None = None,
     ) -> None:
-        url = _traces_url(endpoint, protocol)
+        url = export_url(endpoint, protocol, TRACES_PATH)
         writer = _Exporting(_exporter(url, protocol, timeout_s), service)
         self._batcher = Batcher(f"otlp {url}", writer, batching or Batching())
 
@@ -88,7 +75,7 @@ class _Exporting:
         self._exporter = exporter
         self._service = service
         self._resources: dict[str, Resource] = {}
-        self._quiet = _QuietThread()
+        self._quiet = QuietThread()
 
     def write(self, spans: Sequence[Span]) -> str | None:
         self._quiet.begin()
@@ -109,61 +96,6 @@ class _Exporting:
                 {"service.name": service, "service.namespace": NAMESPACE}
             )
         return known
-
-
-class _QuietThread(logging.Filter):
-    """Keeps the exporters from logging every batch that fails; the batcher logs the first.
-
-    Only what this thread logs is held back: someone else in the process may use the exporters.
-    """
-
-    LOGGERS: Final = (f"{EXPORTERS}.http.trace_exporter", f"{EXPORTERS}.grpc.exporter")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.last = ""
-        self._thread_id: int | None = None
-
-    def begin(self) -> None:
-        self.last = ""
-        if self._thread_id is None:
-            self._thread_id = threading.get_ident()
-            for name in self.LOGGERS:
-                logging.getLogger(name).addFilter(self)
-
-    def close(self) -> None:
-        for name in self.LOGGERS:
-            logging.getLogger(name).removeFilter(self)
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.thread != self._thread_id:
-            return True
-        self.last = record.getMessage()
-        return False
-
-
-def _traces_url(endpoint: str, protocol: OtlpProtocol) -> str:
-    """The URL to export to.
-
-    Raises:
-        BadEndpoint: it has no scheme or no host, or its port is none.
-    """
-    parts = _split(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadEndpoint(endpoint)
-    if protocol == "grpc":
-        return urlunsplit((parts.scheme, parts.netloc, "", "", ""))
-    path = parts.path.rstrip("/").removesuffix(TRACES_PATH) + TRACES_PATH
-    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
-
-
-def _split(endpoint: str) -> SplitResult:
-    try:
-        parts = urlsplit(endpoint)
-        _ = parts.port  # Looked at only here, where it raises for what is no number.
-    except ValueError:
-        raise BadEndpoint(endpoint) from None
-    return parts
 
 
 def _exporter(url: str, protocol: OtlpProtocol, timeout_s: float) -> SpanExporter:

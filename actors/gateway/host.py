@@ -11,11 +11,15 @@ from msgspec import Struct
 
 from bus.interface import Bus
 from bus.subjects import Subjects
+from observability import prometheus
+from observability.metrics import Point
 
+from ..actor_metrics import bus_points
 from ..client import Client
 from ..clock import Clock
 from ..roster import BEAT_INTERVAL_S
 from ..router import Desk
+from .commanding import Commander
 from .errors import HttpError
 from .keys import Keys
 from .metrics import Metrics
@@ -62,7 +66,8 @@ class GatewayHost:
         self._watcher = Watcher(bus, config.subjects, clock)
         self._metrics = Metrics()
         self._openai = OpenAI(self._client, self._watcher, self._metrics, spells, clock)
-        self._paper = Microserving(bus, config.subjects, self._watcher, desks, spells)
+        self._commander = Commander(bus, config.subjects, self._watcher)
+        self._paper = Microserving(self._commander, self._watcher, desks, spells)
         self.ready = asyncio.Event()
         """Set when requests are taken, at `url`."""
         self.url = ""
@@ -70,7 +75,7 @@ class GatewayHost:
     async def run(self) -> None:
         async with self._client:
             await self._watcher.start()
-            await self._paper.start()
+            await self._commander.start()
             await asyncio.sleep(1.2 * BEAT_INTERVAL_S)
             runner = web.AppRunner(
                 self._app(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0
@@ -82,10 +87,14 @@ class GatewayHost:
                 host, port = runner.addresses[0][:2]
                 self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
                 self.ready.set()
-                await self._paper.sweep()
+                await self._commander.sweep()
             finally:
                 await runner.cleanup()
-                await self._paper.stop()
+                await self._commander.stop()
+
+    def points(self) -> list[Point]:
+        """What it measures, now."""
+        return [*self._metrics.points(self._watcher.beats()), *bus_points(self.bus.statistics())]
 
     def _app(self) -> web.Application:
         app = web.Application(
@@ -105,9 +114,8 @@ class GatewayHost:
         return json_answer(body, 200 if well else 503)
 
     async def _on_metrics(self, request: web.Request) -> web.Response:
-        text = self._metrics.text(self._watcher.beats())
-        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        return web.Response(body=text.encode(), headers=headers)
+        headers = {"Content-Type": prometheus.CONTENT_TYPE}
+        return web.Response(body=prometheus.text(self.points()).encode(), headers=headers)
 
     @web.middleware
     async def _for_keyholders(self, request: web.Request, handler: Handler) -> web.StreamResponse:

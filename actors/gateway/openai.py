@@ -14,6 +14,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from bus.public import GenerateRequest
+from observability.request_times import Timed
 from observability.spans import parse_traceparent, traceparent
 
 from ..client import Client
@@ -21,9 +22,10 @@ from ..clock import Clock
 from . import bodies, sse
 from .asking import Answers
 from .errors import HttpError
-from .metrics import Metrics, Timed
+from .metrics import Metrics, labels
 from .pieces import Piece, Spell
 from .plain import json_answer
+from .requests import chat_request, completion_requests
 from .shapes import ChatShape, CompletionShape, Head, Shape
 from .watching import Watcher
 
@@ -73,16 +75,14 @@ class OpenAI:
     async def completions(self, request: web.Request) -> web.StreamResponse:
         body = bodies.read(bodies.CompletionBody, await request.read())
         spell = self._spell(body.model, body.logprobs is not None)
-        requests = bodies.completion_requests(body)
+        requests = completion_requests(body)
         asked = Asked(body, "text_completion", requests, CompletionShape(spell))
         return await self._answer(request, asked)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = bodies.read(bodies.ChatBody, await request.read())
         spell = self._spell(body.model, bool(body.logprobs))
-        asked = Asked(
-            body, "chat", [bodies.chat_request(body)], ChatShape(spell), _tool_names(body)
-        )
+        asked = Asked(body, "chat", [chat_request(body)], ChatShape(spell), _tool_names(body))
         return await self._answer(request, asked)
 
     # --- answering ---
@@ -109,15 +109,11 @@ class OpenAI:
             self._metrics.open -= 1
             now = self._clock()
             first_s = first[0] - began_s if first else None
-            timed = Timed(
-                asked.body.model,
-                asked.operation,
-                now - began_s,
-                first_s,
-                answers.num_tokens,
-                error,
+            told = labels(asked.operation, asked.body.model, self._watcher.models())
+            count = sum(r.n for r in asked.requests)
+            self._metrics.observe(
+                Timed(told, now - began_s, first_s, answers.num_tokens, count, error)
             )
-            self._metrics.observe(timed, self._watcher.models())
 
     async def _timed(
         self, answers: Answers, first: list[float]

@@ -261,7 +261,7 @@ def test_a_refusal_is_reported_counted_and_marks_the_span(host: Host) -> None:
     effects = host.told("a", "StartGenerate", Refused("StartGenerate", "busy", "full"))
 
     assert spans(effects)[0].error == "busy: full"
-    assert host.core.statistics().refused == 1
+    assert host.core.statistics().refusals == {"busy": 1}
 
 
 def test_a_release_closes_every_command_of_its_flow(host: Host) -> None:

@@ -11,6 +11,14 @@ from typing import Any, TypeAlias
 
 import grpc  # type: ignore[import-untyped]
 from msgspec import Struct
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import (
+    MetricsServiceServicer,
+    add_MetricsServiceServicer_to_server,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -20,6 +28,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.test._otlp_test_server import OtlpProtoTestServer
 
@@ -41,6 +50,22 @@ class Collector(Struct):
     """Waits for so many spans, or raises."""
 
 
+class Measured(Struct):
+    """One instrument as it came over the wire."""
+
+    metric: Metric
+    resource: dict[str, object]
+
+
+class MetricsCollector(Struct):
+    """A receiver of metrics that is up."""
+
+    endpoint: str
+    receive: Callable[[int], list[Measured]]
+    """Waits for so many instruments, or raises."""
+
+
+MetricsOpener: TypeAlias = Callable[[], AbstractContextManager[MetricsCollector]]
 Opener: TypeAlias = Callable[[], AbstractContextManager[Collector]]
 
 
@@ -87,18 +112,64 @@ class _Servicer(TraceServiceServicer):
 
 @contextmanager
 def grpc_collector() -> Iterator[Collector]:
-    with ThreadPoolExecutor(1) as pool:
-        server = grpc.server(pool)
-        servicer = _Servicer()
+    servicer = _Servicer()
+    with _grpc_server() as (server, endpoint):
         add_TraceServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
-        port = server.add_insecure_port("127.0.0.1:0")
         server.start()
 
         def receive(count: int) -> list[Received]:
             return [servicer.received.get(timeout=DEADLINE_S) for _ in range(count)]
 
+        yield Collector(endpoint, receive)
+
+
+@contextmanager
+def http_metrics() -> Iterator[MetricsCollector]:
+    with OtlpProtoTestServer() as server:
+
+        def receive(count: int) -> list[Measured]:
+            found = [server.get_metric(timeout=DEADLINE_S) for _ in range(count)]
+            return [Measured(m.metric, decoded(m.resource.attributes)) for m in found]
+
+        yield MetricsCollector(f"http://127.0.0.1:{server.port}", receive)
+
+
+class _MetricsServicer(MetricsServiceServicer):
+    def __init__(self) -> None:
+        self.received: Queue[Measured] = Queue()
+
+    def Export(  # noqa: N802 - the name is the protocol's
+        self, request: ExportMetricsServiceRequest, context: object
+    ) -> ExportMetricsServiceResponse:
+        for resource in request.resource_metrics:
+            told = decoded(resource.resource.attributes)
+            for scope in resource.scope_metrics:
+                for metric in scope.metrics:
+                    self.received.put(Measured(metric, told))
+        return ExportMetricsServiceResponse()
+
+
+@contextmanager
+def grpc_metrics() -> Iterator[MetricsCollector]:
+    servicer = _MetricsServicer()
+    with _grpc_server() as (server, endpoint):
+        add_MetricsServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+        server.start()
+
+        def receive(count: int) -> list[Measured]:
+            return [servicer.received.get(timeout=DEADLINE_S) for _ in range(count)]
+
+        yield MetricsCollector(endpoint, receive)
+
+
+@contextmanager
+def _grpc_server() -> Iterator[tuple[Any, str]]:
+    """A server that has not been started, and its address."""
+    with ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool)
+        port = server.add_insecure_port("127.0.0.1:0")
         try:
-            yield Collector(f"http://127.0.0.1:{port}", receive)
+            yield server, f"http://127.0.0.1:{port}"
         finally:
             server.stop(None).wait(DEADLINE_S)
 

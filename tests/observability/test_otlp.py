@@ -8,7 +8,8 @@ from time import monotonic
 import pytest
 
 from observability.batching import Batching
-from observability.otlp import BadEndpoint, OtlpSink
+from observability.endpoint import BadEndpoint
+from observability.otlp import OtlpSink
 from observability.sink import OtlpProtocol
 from observability.spans import Link, Span, SpanContext, SpanEvent
 

@@ -75,6 +75,7 @@ class Member:
     bus: MemoryBus
     transport: MemoryTransport
     task: asyncio.Task[None]
+    core: HostCore
 
     def kill(self) -> None:
         """As kill -9 does: no goodbye, neither on the bus nor to peers."""
@@ -93,6 +94,7 @@ class Fleet:
     spans: MemorySink
     versions: VersionStore
     recorder: MemoryRecorder
+    host: RouterHost
 
     async def ask(self, request: GenerateRequest) -> tuple[list[int], Done]:
         """The whole answer: its tokens, and its last word."""
@@ -132,10 +134,11 @@ async def fleet(
         store = await VersionStore.open(MemoryBuckets(), "ms")
         recorder = MemoryRecorder()
         lasting = Lasting(store, recorder)
-        router = await _router(stack, tasks, (broker, sink), model, default, lasting)
+        host = await _router(stack, tasks, (broker, sink), model, default, lasting)
         bus = await stack.enter_async_context(MemoryBus(broker))
         client = await stack.enter_async_context(Client(bus))
-        yield Fleet(broker, router, members, client, model.card.name, sink, store, recorder)
+        router = host.core
+        yield Fleet(broker, router, members, client, model.card.name, sink, store, recorder, host)
         for member in members.values():
             member.engine.check_integrity()
         router.check_integrity()
@@ -194,7 +197,7 @@ async def _member(
     task = asyncio.create_task(host.run())
     tasks.append(task)
     await host.ready.wait()
-    return Member(name, engine, broker, bus, transport, task)
+    return Member(name, engine, broker, bus, transport, task, core)
 
 
 async def _router(
@@ -204,7 +207,7 @@ async def _router(
     model: Model,
     default: str,
     lasting: Lasting,
-) -> RouterCore:
+) -> RouterHost:
     broker, sink = outside
     bus = await stack.enter_async_context(MemoryBus(broker))
     known = strategies()
@@ -214,4 +217,4 @@ async def _router(
     host = RouterHost(bus, core, desks, sink, monotone(), lasting=lasting)
     tasks.append(asyncio.create_task(host.run()))
     await host.ready.wait()
-    return core
+    return host

@@ -189,8 +189,8 @@ async def test_metrics_tell_of_requests_and_of_engines() -> None:
         labels = 'gen_ai_operation_name="text_completion",gen_ai_request_model="fake"'
         assert f"gen_ai_server_request_duration_seconds_count{{{labels}}} 1\n" in text
         assert f"gen_ai_server_time_to_first_token_seconds_count{{{labels}}} 1\n" in text
-        assert f"microserve_gateway_output_tokens_total{{{labels}}} 3\n" in text
-        assert 'microserve_engine_total_pages{engine="p0",model="fake",role="prefill"} 256' in text
+        assert f"microserve_output_tokens_total{{{labels}}} 3\n" in text
+        assert 'microserve_fleet_total_pages{engine="p0",model="fake",role="prefill"} 256' in text
 
 
 async def test_the_synchronous_client_is_served_as_well() -> None:

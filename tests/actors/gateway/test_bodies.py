@@ -6,14 +6,9 @@ from typing import Any
 
 import pytest
 
-from actors.gateway.bodies import (
-    ChatBody,
-    CompletionBody,
-    chat_request,
-    completion_requests,
-    read,
-)
+from actors.gateway.bodies import ChatBody, CompletionBody, read
 from actors.gateway.errors import HttpError, refused
+from actors.gateway.requests import chat_request, completion_requests
 from bus.codec import encode_json
 from bus.public import ChatMessage, GenerateRequest, JsonObject, JsonSchema, ToolCall
 

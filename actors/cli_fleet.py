@@ -1,0 +1,85 @@
+"""`microserve demo` and `up`: a whole fleet with one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from bus.fleet import Role
+from engine.kv_memory import KvMemory, Share, read_kv_memory
+
+from .cli_parts import (
+    clean_errors,
+    kv_memory_of,
+    kv_mib_option,
+    model_option,
+    run,
+    sized,
+    url_option,
+)
+from .settings import Settings
+from .supervisor import FleetOptions, numbered, roles
+
+
+@click.command()
+@click.option(
+    "--prompt", default="Why is the sky blue? Answer in two sentences.", show_default=True
+)
+@click.option("--max-tokens", default=48, show_default=True, type=click.IntRange(1))
+@click.option("--orchestration", default="disaggregated", show_default=True)
+@model_option
+@click.pass_obj
+@clean_errors
+def demo(
+    settings: Settings, prompt: str, max_tokens: int, orchestration: str, model: str | None
+) -> None:
+    """One request from end to end: a broker, a router, two engines; tokens, then the flow."""
+    from .demo import Demo, show
+
+    run(show(settings, Demo(prompt, max_tokens, orchestration, model)))
+
+
+@click.command()
+@click.option("--engines", default=2, show_default=True, type=click.IntRange(1, 64))
+@click.option("--role", "given_roles", multiple=True, type=click.Choice(get_args(Role)),
+              help="One per engine; default: half prefill, half decode.")  # fmt: skip
+@click.option("--orchestration", default="disaggregated", show_default=True)
+@click.option("--kv-memory", metavar="SIZE", callback=sized(read_kv_memory),
+              help="For KV pages, each engine; default: 80% of what is free, shared.")  # fmt: skip
+@kv_mib_option
+@click.option("--watch", "watched", multiple=True, metavar="FILE",
+              type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Check a strategy and put it into service, again on every save.")  # fmt: skip
+@click.option("--http", "http_port", type=click.IntRange(1, 65535), metavar="PORT",
+              help="Start a gateway, too, at 127.0.0.1:PORT.")  # fmt: skip
+@model_option
+@url_option
+@click.pass_obj
+@clean_errors
+def up(
+    settings: Settings,
+    engines: int,
+    given_roles: tuple[Role, ...],
+    orchestration: str,
+    kv_memory: KvMemory | None,
+    kv_mib: int | None,
+    watched: tuple[Path, ...],
+    http_port: int | None,
+    model: str | None,
+    url: str | None,
+) -> None:
+    """Run a local fleet until Ctrl-C: a broker where none is given, a router and engines."""
+    from .demo import stay_up
+
+    if given_roles and len(given_roles) != engines:
+        raise click.UsageError(f"--role was given {len(given_roles)} times for {engines} engines")
+    names = numbered(given_roles) if given_roles else roles(engines)
+    memory = kv_memory_of(kv_memory, kv_mib) or Share(0.8 / engines)
+    given = ("--kv-memory", str(memory))
+    options = FleetOptions(names, orchestration, model, given, http_port=http_port)
+    run(stay_up(settings, options, url or settings.nats_url, watched))
+
+
+commands = (demo, up)

@@ -1,0 +1,126 @@
+"""What one does with a running system: ask it, move a request, look at traces, examine it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from .cli_parts import broker_url, clean_errors, model_option, run, url_option
+from .settings import Settings
+
+
+@click.command()
+@click.argument("prompt")
+@click.option("--raw", is_flag=True, help="Continue the text as it is, without a chat template.")
+@click.option("--max-tokens", default=128, show_default=True, type=click.IntRange(1))
+@click.option("--temperature", default=0.0, show_default=True)
+@click.option("--top-p", default=1.0, show_default=True)
+@click.option("--seed", type=int)
+@click.option("--stop", multiple=True, help="End before this text; may be given several times.")
+@click.option("--orchestration", help="Default: the router's.")
+@click.option("--priority", default=0, show_default=True, help="-100 to 100; the larger first.")
+@click.option("--model-name", help="As in the subject; default: the only one that is served.")
+@click.option("--json", "as_json", is_flag=True, help="Print every message as a line of JSON.")
+@url_option
+@click.pass_obj
+@clean_errors
+def generate(settings: Settings, /, prompt: str, url: str | None, **given: Any) -> None:
+    """Ask a running system, and print the answer as it comes. Ctrl-C cancels the request."""
+    from .asking import Question, ask
+
+    run(ask(settings, broker_url(settings, url), Question(prompt, **given)))
+
+
+class Moment(click.ParamType[float]):
+    """So long ago, or a date and time; as unix seconds."""
+
+    name = "MOMENT"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        from .flow_views import moment
+
+        try:
+            return moment(str(value), time.time())
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@click.argument("flow")
+@click.argument("engine")
+@url_option
+@click.pass_obj
+@clean_errors
+def move(settings: Settings, flow: str, engine: str, url: str | None) -> None:
+    """Have the request FLOW, which is decoding, go on at ENGINE, if its strategy can."""
+    from .moving import move as wish
+
+    run(wish(settings, broker_url(settings, url), flow, engine))
+
+
+@click.command()
+@click.argument("flow", required=False)
+@click.option("--latest", default=10, show_default=True, type=click.IntRange(1),
+              help="How many flows to list where none is named.")  # fmt: skip
+@click.option("--slowest", type=click.IntRange(1), metavar="N",
+              help="List the N that took longest instead.")  # fmt: skip
+@click.option("--since", type=Moment(), help="List those that began in the last 90s, 10m, 2h or "
+              "1d, or since 2026-11-24T18:00.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each flow.")
+@click.option("--open", "in_browser", is_flag=True,
+              help="Print the FLOW's address at MICROSERVE_JAEGER_URL and open it.")  # fmt: skip
+@click.pass_obj
+@clean_errors
+def trace(
+    settings: Settings,
+    flow: str | None,
+    latest: int,
+    slowest: int | None,
+    since: float | None,
+    as_json: bool,
+    in_browser: bool,
+) -> None:
+    """Draw a FLOW (its id, or how the id begins) as a waterfall; without one, list flows.
+
+    \b
+    microserve trace                       the latest ten
+    microserve trace --slowest 5 --since 1h
+    microserve trace 7c490db1              where the time of this one went
+    """
+    from . import flow_views
+
+    if flow is None:
+        if in_browser:
+            raise click.UsageError("--open needs a FLOW; 'microserve trace' lists them")
+        which = flow_views.Which(slowest or latest, slowest is not None, since or 0.0)
+        flow_views.list_flows(settings, which, as_json)
+    elif in_browser:
+        flow_views.open_in_jaeger(settings, flow)
+    elif as_json:
+        flow_views.show_flow_json(settings, flow)
+    else:
+        flow_views.show_flow(settings, flow)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each finding.")
+@model_option
+@url_option
+@click.pass_obj
+@clean_errors
+def doctor(settings: Settings, as_json: bool, model: str | None, url: str | None) -> None:
+    """Try what a fleet needs: broker, JetStream, UCX lanes, device, model, traces; who is there.
+
+    Exit status 1 where something is at fault; each fault comes with what to do.
+    """
+    from .diagnosis import show
+    from .doctor import Patient, examine
+
+    run(show(examine(Patient(settings, url, model)), as_json))
+
+
+commands = (generate, move, trace, doctor)

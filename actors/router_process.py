@@ -1,0 +1,69 @@
+"""What runs in a router's process: the wiring, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+
+from bus.interface import BusError, Service
+from bus.jetstream import JetStreamBuckets
+from bus.nats import NatsBus
+from bus.subjects import Subjects
+from engine.model_files import open_model
+from observability.metrics import Point
+from observability.names import ROUTER_SERVICE
+from orchestrations.policy import policy as chosen_by_policy
+from orchestrations.registry import load, strategies
+
+from .actor_metrics import bus_points, sink_points
+from .clock import monotone
+from .desk import open_desk
+from .metering import metered
+from .options import RouterOptions
+from .processes import VERSION, metering, recording, serve, tracing
+from .router import Lasting, RouterHost
+from .routing import RouterConfig, RouterCore
+from .settings import Settings
+from .version_store import VersionStore
+
+logger = logging.getLogger("microserve.router")
+
+POLICY = "policy"
+"""As a router's orchestration: ask `orchestrations.policy` for every request that names none."""
+FALLBACK = "data_parallel"
+"""What serves where the policy fails."""
+
+
+async def router(settings: Settings, options: RouterOptions) -> None:
+    """A router, from its options to its end."""
+    policy = chosen_by_policy if options.orchestration == POLICY else None
+    default = FALLBACK if policy else options.orchestration
+    load(default)  # an unknown one is told at once, in words
+    files = open_model(options.model, cache_dir=settings.cache_dir)
+    known, desk = strategies(), open_desk(files)
+    config = RouterConfig(options.name, Subjects(settings.namespace), default, options.stall_s)
+    with tracing(settings, ROUTER_SERVICE) as sink, recording(settings) as recorder:
+        async with NatsBus(options.url, name=options.name) as bus:
+            core = RouterCore(config, known, policy)
+            lasting = Lasting(await _versions(bus, settings), recorder)
+            host = RouterHost(bus, core, {files.name: desk}, sink, monotone(), lasting=lasting)
+            await bus.announce(Service(ROUTER_SERVICE, VERSION, metadata={"id": options.name}))
+
+            def points() -> list[Point]:
+                return [
+                    *host.points(),
+                    *bus_points(bus.statistics()),
+                    *sink_points(sink.statistics()),
+                ]
+
+            measured = metering(settings, ROUTER_SERVICE, options.name, options.metrics)
+            async with metered(measured, points, host.clock):
+                await serve(host, options.name, options.lifeline)
+
+
+async def _versions(bus: NatsBus, settings: Settings) -> VersionStore | None:
+    """None, and a word in the log, where the broker keeps nothing."""
+    try:
+        return await VersionStore.open(JetStreamBuckets(bus), settings.namespace)
+    except BusError as error:
+        logger.warning("orchestrations are those that are installed: %s", error)
+        return None
