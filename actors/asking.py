@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from collections import defaultdict
 
 import click
 from msgspec import Struct
@@ -13,7 +14,7 @@ from bus.codec import Undecodable, decode, encode_json
 from bus.interface import Bus, Message
 from bus.messages import Beat
 from bus.nats import NatsBus
-from bus.public import ChatMessage, Delta, Done, Echo, GenerateRequest, Spoken, Welcome
+from bus.public import ChoiceDone, Delta, Done, Echo, GenerateRequest, Spoken, Welcome
 from bus.subjects import Subjects
 
 from .client import Client
@@ -22,31 +23,9 @@ from .settings import Settings
 
 
 class Question(Struct, frozen=True):
-    prompt: str
-    raw: bool = False
-    max_tokens: int = 128
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    orchestration: str | None = None
-    priority: int = 0
+    request: GenerateRequest
     model_name: str | None = None
     as_json: bool = False
-
-    def request(self) -> GenerateRequest:
-        chat = (ChatMessage("user", self.prompt),)
-        return GenerateRequest(
-            prompt=self.prompt if self.raw else None,
-            messages=None if self.raw else chat,
-            max_tokens=self.max_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            seed=self.seed,
-            stop=self.stop,
-            orchestration=self.orchestration,
-            priority=self.priority,
-        )
 
 
 async def ask(settings: Settings, url: str, question: Question) -> None:
@@ -54,9 +33,15 @@ async def ask(settings: Settings, url: str, question: Question) -> None:
     subjects = Subjects(settings.namespace)
     async with NatsBus(url, name="microserve-generate") as bus:
         model = question.model_name or await only_model(bus, subjects)
+        page = Page(question.request.n)
         async with Client(bus, subjects) as client:
-            async for message in client.generate(model, question.request()):
-                _print(message, question.as_json)
+            async for message in client.generate(model, question.request):
+                if question.as_json:
+                    _write(encode_json(message).decode() + "\n")
+                    continue
+                _write(page.shown(message))
+                if isinstance(message, Done):
+                    _print_end(message)
 
 
 async def only_model(bus: Bus, subjects: Subjects) -> str:
@@ -85,14 +70,35 @@ async def only_model(bus: Bus, subjects: Subjects) -> str:
     raise click.UsageError(f"several models are served: give --model-name, {sorted(seen)}")
 
 
-def _print(message: Welcome | Spoken, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(encode_json(message).decode() + "\n")
-    elif isinstance(message, Delta | Echo):
-        sys.stdout.write(message.text)
-    elif isinstance(message, Done):
-        sys.stdout.write("\n")
-        _print_end(message)
+class Page:
+    """What of an answer is shown, for people. One is shown as it comes; of several, which come at
+    once, each when it is complete."""
+
+    def __init__(self, num_answers: int) -> None:
+        self._num_answers = num_answers
+        self._texts: defaultdict[int, str] = defaultdict(str)
+
+    def shown(self, message: Welcome | Spoken) -> str:
+        """What is to be printed now."""
+        match message:
+            case Echo(text=text):
+                return text
+            case Delta(text=text) if self._num_answers == 1:
+                return text
+            case Delta(text=text, choice=choice):
+                self._texts[choice] += text
+                return ""
+            case ChoiceDone(choice=choice, reason=reason):
+                title = f"[answer {choice + 1} of {self._num_answers}; {reason}]"
+                return f"{title}\n{self._texts.pop(choice, '')}\n"
+            case Done():
+                return "\n" if self._num_answers == 1 else ""
+            case Welcome():
+                return ""
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 

@@ -23,6 +23,7 @@ class Badge(Struct, frozen=True):
     """Requests that it computes at once."""
     kv_bytes_per_token: int = 0
     group: str = ""
+    adapters: tuple[str, ...] = ()
 
     def beat(self, now: EngineStatistics, cache_sequence: int = 0) -> Beat:
         return Beat(
@@ -44,4 +45,5 @@ class Badge(Struct, frozen=True):
             decode_step_s=now.decode_step_s,
             transfer_bytes_per_s=now.transfer_bytes_per_s,
             cache_sequence=cache_sequence,
+            adapters=self.adapters,
         )

@@ -7,30 +7,9 @@ from typing import Any
 
 import click
 
+from .cli_generate import generate
 from .cli_parts import broker_url, clean_errors, model_option, run, url_option
 from .settings import Settings
-
-
-@click.command()
-@click.argument("prompt")
-@click.option("--raw", is_flag=True, help="Continue the text as it is, without a chat template.")
-@click.option("--max-tokens", default=128, show_default=True, type=click.IntRange(1))
-@click.option("--temperature", default=0.0, show_default=True)
-@click.option("--top-p", default=1.0, show_default=True)
-@click.option("--seed", type=int)
-@click.option("--stop", multiple=True, help="End before this text; may be given several times.")
-@click.option("--orchestration", help="Default: the router's.")
-@click.option("--priority", default=0, show_default=True, help="-100 to 100; the larger first.")
-@click.option("--model-name", help="As in the subject; default: the only one that is served.")
-@click.option("--json", "as_json", is_flag=True, help="Print every message as a line of JSON.")
-@url_option
-@click.pass_obj
-@clean_errors
-def generate(settings: Settings, /, prompt: str, url: str | None, **given: Any) -> None:
-    """Ask a running system, and print the answer as it comes. Ctrl-C cancels the request."""
-    from .asking import Question, ask
-
-    run(ask(settings, broker_url(settings, url), Question(prompt, **given)))
 
 
 class Moment(click.ParamType[float]):

@@ -200,6 +200,7 @@ class EngineProcess:
             slots=self._slots,
             kv_bytes_per_token=self.shape.token_bytes,
             group=self.options.group,
+            adapters=tuple(sorted(self.files.adapters)),
         )
 
     def _beat(self, engine: Engine, badge: Badge, news: CacheNews) -> Beat:

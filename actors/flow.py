@@ -165,7 +165,7 @@ class Flow:
     def chain(self, page_size: int) -> tuple[int, ...]:
         """The hashes of the prompt's pages."""
         if page_size not in self._chains:
-            self._chains[page_size] = chain(self.request.prompt, page_size)
+            self._chains[page_size] = chain(self.request.prompt, page_size, self.request.adapter)
         return self._chains[page_size]
 
     def stepped(self, event: Event, commands: Sequence[Instruction], now: float) -> None:

@@ -85,7 +85,8 @@ class Gate:
         for page_size in standing.page_sizes(flow.model):
             found.update(self._prefixes.find(flow.chain(page_size)))
         flow.cached = found
-        return standing.fleet(flow.model, found, num_tokens(flow.request))
+        fleet = standing.fleet(flow.model, found, num_tokens(flow.request))
+        return standing.having(flow.request.adapter, fleet)
 
     def statistics(self, now: float) -> dict[str, AdmissionStatistics]:
         """By model."""

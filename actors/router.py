@@ -142,7 +142,7 @@ class RouterHost:
         flow, engine = message.subject.split(".")[-2], message.payload.decode(errors="replace")
         if flow not in self.core.flows:
             return
-        known = self.core.engines_of(self.core.flows[flow].model)
+        known = self.core.engines_of(self.core.flows[flow])
         answer: Accepted | Refused = Accepted()
         if engine in known:
             await self._feed(Wished(flow, engine))

@@ -172,9 +172,10 @@ class RouterCore:
         """How it stands with those who wait, by model."""
         return self._gate.statistics(now)
 
-    def engines_of(self, model: str) -> list[str]:
-        """Those that are alive, by name."""
-        return [engine.name for engine in self.standing.fleet(model, {}).engines]
+    def engines_of(self, flow: Flow) -> list[str]:
+        """Those that are alive and can have it, by name."""
+        fleet = self.standing.fleet(flow.model, {})
+        return [e.name for e in self.standing.having(flow.request.adapter, fleet).engines]
 
     def check_integrity(self) -> None:
         """
@@ -222,6 +223,8 @@ class RouterCore:
             message = f"no orchestration {asked.orchestration!r}; known are {known}"
             rejected = Rejected("unknown_orchestration", message, asked.tag)
             return [say(asked.request.reply, rejected)]
+        if missing := self._missing_adapter(asked):
+            return [say(asked.request.reply, Rejected("bad_request", missing, asked.tag))]
         flow = Flow(
             asked.flow,
             asked.model,
@@ -238,6 +241,14 @@ class RouterCore:
             flow.serving = self._chosen(flow) or serving
         self.flows[flow.id] = flow
         return self._gate.arrive(flow, asked.tag, now)
+
+    def _missing_adapter(self, asked: Asked) -> str:
+        """Why nobody can serve it, in words. Where there is no engine at all, its strategy says
+        so."""
+        adapter, known = asked.request.adapter, self.standing.adapters(asked.model)
+        if not adapter or adapter in known or not self.standing.page_sizes(asked.model):
+            return ""
+        return f"no engine has the adapter {adapter!r}; there are: {', '.join(known) or 'none'}"
 
     def _chosen(self, flow: Flow) -> Serving | None:
         """What the policy wants for this flow; None where it does not decide, or is at fault."""
@@ -297,7 +308,7 @@ class RouterCore:
     def _wished(self, wished: Wished, now: float) -> list[Effect]:
         """A flow that is not at work here is not told, nor of an engine that it cannot go to."""
         flow = self.flows.get(wished.flow)
-        if flow is None or flow.is_waiting or wished.engine not in self.engines_of(flow.model):
+        if flow is None or flow.is_waiting or wished.engine not in self.engines_of(flow):
             return []
         return self._player.play(flow, Directed(wished.engine, flow.answered), now)
 

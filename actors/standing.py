@@ -144,6 +144,18 @@ class Standing:
         known = ((self._known[e], pages) for e, pages in claims.items() if e in self._known)
         return all(k.slots > 0 and k.free_pages >= pages for k, pages in known)
 
+    def adapters(self, model: str) -> list[str]:
+        """Those that some engine of the model has, in order."""
+        known = (self._known[e].beat.adapters for e in self._fleets.get(model, {}))
+        return sorted({adapter for adapters in known for adapter in adapters})
+
+    def having(self, adapter: str, fleet: Fleet) -> Fleet:
+        """The engines of ``fleet`` that have the adapter; all of it where none is wanted."""
+        if not adapter:
+            return fleet
+        able = [e for e in fleet.engines if adapter in self._known[e.name].beat.adapters]
+        return Fleet(tuple(able))
+
     def page_sizes(self, model: str) -> set[int]:
         return {self._known[e].beat.page_size for e in self._fleets.get(model, {})}
 

@@ -365,6 +365,8 @@ class Beat(Struct, frozen=True):
     """Whom it is for, such as a topic or a tenant; empty is everybody."""
     cache_sequence: int = 0
     """Of the newest `CacheChanged`; 0 where it publishes none."""
+    adapters: tuple[str, ...] = ()
+    """LoRA adapters that it was started with, in order of names."""
 
     @property
     def credits(self) -> int:

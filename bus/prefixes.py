@@ -32,13 +32,15 @@ def page_hash(parent: int, packed: bytes) -> int:
     return int.from_bytes(blake2b(told, digest_size=HASH_BYTES).digest(), "little")
 
 
-def chain(prompt: Tokens, page_size: int) -> tuple[int, ...]:
-    """The hashes of the full pages of a prompt, first page first."""
+def chain(prompt: Tokens, page_size: int, adapter: str = "") -> tuple[int, ...]:
+    """The hashes of the full pages of a prompt, first page first: of KV that is computed with the
+    adapter, which is a different one from the first page on."""
     packed, size = prompt.packed, page_size * ITEM_BYTES
     hashes: list[int] = []
     parent = ROOT
     for begin in range(0, len(packed) - size + 1, size):
-        parent = page_hash(parent, packed[begin : begin + size])
+        page = packed[begin : begin + size]
+        parent = page_hash(parent, page if begin else page + adapter.encode())
         hashes.append(parent)
     return tuple(hashes)
 

@@ -155,6 +155,8 @@ def test_orders_carry_epoch_attempt_and_trace_context(router: Router) -> None:
 
 
 def test_every_order_of_a_flow_has_its_priority_and_adapter(router: Router) -> None:
+    router.beat("p0", "prefill", adapters=("legal",))
+    router.beat("d0", "decode", adapters=("legal",))
     request = Request(PROMPT, Sampling(), Mailbox("inbox"), priority=5, adapter="legal")
     asked = router.hear(Asked(FLOW, "m", request))
     answered = router.answer("d0", Prepared(b"grant", 16))

@@ -28,15 +28,22 @@ def test_what_came_and_went_is_told_once_as_it_is_in_the_end() -> None:
     assert journal.take() == CacheChanges()
 
 
-@given(st.lists(st.tuples(st.lists(st.integers(0, 1), max_size=8), st.booleans()), max_size=20))
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.integers(0, 1), max_size=8), st.booleans(), st.sampled_from(["", "a", "b"])
+        ),
+        max_size=20,
+    )
+)
 def test_whoever_follows_the_changes_knows_what_is_cached(
-    prompts: list[tuple[list[int], bool]],
+    prompts: list[tuple[list[int], bool, str]],
 ) -> None:
     """The pool is small, so that pages are evicted all the time."""
     pages, known = Pages(6, SIZE), set[int]()
-    for serial, (prompt, asks) in enumerate(prompts):
+    for serial, (prompt, asks, adapter) in enumerate(prompts):
         ids = np.array(prompt, np.int32)
-        context = Context(pages, Rank.of(0, serial), ids, len(ids))
+        context = Context(pages, Rank.of(0, serial), ids, len(ids), adapter)
         context.match(len(ids))
         context.grow(len(ids))
         context.num_computed = len(ids)
@@ -47,6 +54,7 @@ def test_whoever_follows_the_changes_knows_what_is_cached(
             known = (known | set(changes.stored)) - set(changes.evicted)
             assert known == set(pages.cached_hashes())
 
-    for prompt, _ in prompts:
-        found = pages.match(np.array(prompt, np.int32))
-        assert tuple(node.hash for node in found) == chain(Tokens(prompt), SIZE)[: len(found)]
+    for prompt, _, adapter in prompts:
+        found = pages.match(np.array(prompt, np.int32), adapter)
+        hashes = chain(Tokens(prompt), SIZE, adapter)
+        assert tuple(node.hash for node in found) == hashes[: len(found)]

@@ -15,20 +15,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from bus.messages import Sampling
-from engine.logit_filters import (
-    LIKELY_NUCLEUS,
-    keep_min_p,
-    keep_top_k,
-    keep_top_p,
-    limited,
-    penalised,
-)
+from engine.logit_filters import Logits, limited, penalised
 from engine.philox import uniform
 from engine.runner import Choice
 from engine.sampler import choose
+from engine.survivors import LIKELY_NUCLEI, survivors
 
 VOCAB = 12
-CLOSE = 1e-9
+CLOSE = 1e-6
 
 logits_of = st.lists(
     st.integers(-8000, 8000).map(lambda thousandths: thousandths / 1000),
@@ -49,12 +43,14 @@ def probabilities(logits: list[float]) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def kept(logits: torch.Tensor) -> set[int]:
-    return {index for index, logit in enumerate(logits.tolist()) if logit > -math.inf}
+def kept(logits: list[float], **filters: float) -> set[int]:
+    """Who is left after these filters, at a temperature of 1."""
+    found = survivors(np.array(logits, np.float32), Sampling(temperature=1.0, **filters))  # type: ignore[arg-type]
+    return set(range(len(logits)) if found.tokens is None else found.tokens.tolist())
 
 
-def doubles(logits: list[float]) -> torch.Tensor:
-    return torch.tensor(logits, dtype=torch.float64)
+def doubles(logits: list[float]) -> Logits:
+    return np.array(logits, np.float64)
 
 
 # --- penalties and filters ----------------------------------------------------------------------
@@ -97,18 +93,17 @@ def test_min_p_keeps_what_is_likely_enough(logits: list[float], share: float) ->
     threshold = share * max(likely)
     assume(all(abs(p - threshold) > CLOSE or p == max(likely) for p in likely))
 
-    given = keep_min_p(doubles(logits), share)
-
     wanted = {token for token, p in enumerate(likely) if p >= threshold or p == max(likely)}
-    assert kept(given) == wanted
+    assert kept(logits, min_p=share) == wanted
 
 
 @given(logits_of, st.integers(-1, VOCAB + 2))
 def test_top_k_keeps_the_likeliest_and_their_ties(logits: list[float], count: int) -> None:
-    given = keep_top_k(doubles(logits), count)
-
     threshold = sorted(logits)[-count] if 0 < count < VOCAB else -math.inf
-    assert kept(given) == {token for token, logit in enumerate(logits) if logit >= threshold}
+
+    assert kept(logits, top_k=count) == {
+        token for token, logit in enumerate(logits) if logit >= threshold
+    }
 
 
 @given(logits_of, st.floats(0.0, 1.0))
@@ -119,21 +114,30 @@ def test_top_p_keeps_the_smallest_set_that_is_likely_enough(
     sums = np.cumsum(sorted(likely, reverse=True))
     assume(all(abs(total - mass) > CLOSE for total in sums) or mass == 1.0)
 
-    given = keep_top_p(doubles(logits), mass)
-
     num_kept = int(np.searchsorted(sums, mass)) + 1
     threshold = sorted(logits, reverse=True)[min(num_kept, VOCAB) - 1]
     whole = mass == 1.0
-    assert kept(given) == {t for t, logit in enumerate(logits) if whole or logit >= threshold}
+    given = kept(logits, top_p=mass)
+    assert given == {t for t, logit in enumerate(logits) if whole or logit >= threshold}
 
 
-def test_top_p_finds_a_nucleus_larger_than_its_first_look() -> None:
-    num_tokens = 4 * LIKELY_NUCLEUS
-    logits = torch.linspace(1e-3, 0, num_tokens, dtype=torch.float64)
+@settings(max_examples=40)
+@given(st.integers(0, 2**32), st.floats(0.05, 8.0), st.floats(0.01, 0.9999), st.integers(0, 1))
+def test_top_p_finds_nuclei_of_every_size_in_a_large_vocabulary(
+    seed: int, spread: float, mass: float, filtered: int
+) -> None:
+    """From the few that it looks at first to nearly all, after a top-k and without."""
+    top_k = filtered * 3 * LIKELY_NUCLEI[-1]
+    logits = torch.randn(4 * LIKELY_NUCLEI[-1] + 7, generator=seeded(seed)) * spread
 
-    given = keep_top_p(logits, 0.5)
+    given = kept(logits.tolist(), top_p=mass, top_k=top_k)
 
-    assert abs(len(kept(given)) - num_tokens // 2) <= 2
+    ordered = logits.double().sort(descending=True).values[: top_k or None]
+    sums = ordered.softmax(0).cumsum(0)
+    assert abs(len(given) - int((sums < mass).sum()) - 1) <= 1
+    assert given == {
+        t for t, x in enumerate(logits.tolist()) if x >= float(ordered[len(given) - 1])
+    }
 
 
 @given(logits_of, st.dictionaries(st.integers(0, VOCAB - 1), st.floats(-100, 100)), some_tokens)
@@ -183,7 +187,8 @@ def test_the_repetition_penalty_is_that_of_transformers(
     processors: Any, logits: list[float], history: list[int], penalty: float
 ) -> None:
     given = penalised(
-        torch.tensor(logits), choice(Sampling(repetition_penalty=penalty), history, len(history))
+        np.array(logits, np.float32),
+        choice(Sampling(repetition_penalty=penalty), history, len(history)),
     )
 
     processor = processors.RepetitionPenaltyLogitsProcessor(penalty)
@@ -200,7 +205,7 @@ def test_bias_and_min_tokens_are_those_of_transformers(
     ends = data.draw(st.sets(st.integers(0, VOCAB - 1), min_size=1, max_size=3))
     asked = replace(choice(Sampling(logit_bias=tuple(bias.items()))), banned=frozenset(ends))
 
-    given = limited(torch.tensor(logits), asked)
+    given = limited(np.array(logits, np.float32), asked)
 
     biased = processors.SequenceBiasLogitsProcessor({(t,): amount for t, amount in bias.items()})
     shortest = processors.MinNewTokensLengthLogitsProcessor(2, 3, sorted(ends), device="cpu")
@@ -219,14 +224,14 @@ def test_filters_are_those_of_transformers_but_for_ties(
     assume(all(abs(total - mass) > 1e-5 for total in sums))
     assume(all(abs(p - share * max(likely)) > 1e-5 for p in likely))
     pairs = [
-        (keep_top_k(doubles(logits), count), processors.TopKLogitsWarper(count)),
-        (keep_top_p(doubles(logits), mass), processors.TopPLogitsWarper(mass)),
-        (keep_min_p(doubles(logits), share), processors.MinPLogitsWarper(share)),
+        (kept(logits, top_k=count), processors.TopKLogitsWarper(count)),
+        (kept(logits, top_p=mass), processors.TopPLogitsWarper(mass)),
+        (kept(logits, min_p=share), processors.MinPLogitsWarper(share)),
     ]
 
-    for filtered, warper in pairs:
+    for found, warper in pairs:
         wanted = as_transformers(warper, [0], logits)
-        assert kept(filtered) == {token for token, logit in enumerate(wanted) if logit > -math.inf}
+        assert found == {token for token, logit in enumerate(wanted) if logit > -math.inf}
 
 
 # --- drawing --------------------------------------------------------------------------------------
@@ -253,14 +258,26 @@ def test_draws_follow_the_distribution(sampling: Sampling) -> None:
 
     counts = Counter(one.token for one in choose(logits.expand(num_draws, -1), draws))
 
-    asked = choice(sampling, history, 2)
-    scores = penalised(limited(logits.double(), asked), asked) / sampling.temperature
-    scores = keep_top_k(keep_min_p(scores, sampling.min_p), sampling.top_k)
-    wanted = keep_top_p(scores, sampling.top_p).softmax(0).tolist()
+    wanted = distribution(logits.tolist(), choice(sampling, history, 2))
     assert set(counts) <= {token for token, p in enumerate(wanted) if p}
     expected = {token: p * num_draws for token, p in enumerate(wanted) if p}
     chi_square = sum((counts[t] - count) ** 2 / count for t, count in expected.items())
     assert chi_square < 31.3  # at most 11 degrees of freedom, p = 0.001
+
+
+def distribution(logits: list[float], asked: Choice) -> list[float]:
+    """Of tokens, by sorting; no two scores are equal."""
+    sampling = asked.sampling
+    scores = penalised(limited(doubles(logits), asked), asked) / sampling.temperature
+    likely = probabilities(scores.tolist())
+    order = sorted(range(len(likely)), key=lambda token: -likely[token])
+    order = [token for token in order if likely[token] >= sampling.min_p * max(likely)]
+    order = order[: sampling.top_k or None]
+    whole = sum(likely[token] for token in order)
+    sums = np.cumsum([likely[token] / whole for token in order])
+    order = order[: int(np.searchsorted(sums, sampling.top_p)) + 1]
+    whole = sum(likely[token] for token in order)
+    return [p / whole if token in order else 0.0 for token, p in enumerate(likely)]
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -291,7 +308,7 @@ def test_a_draw_is_the_inverse_of_the_distribution_function(
 def test_a_row_gets_the_same_token_in_every_batch(
     seed: int, num_neighbours: int, place: int
 ) -> None:
-    rows = torch.randn(num_neighbours + 1, 50, generator=seeded(seed)) * 3
+    rows = torch.randn(num_neighbours + 1, 3001, generator=seeded(seed)) * 3
     place = place % (num_neighbours + 1)
     others = [
         choice(Sampling(temperature=0.5 * index, seed=index), [3]) for index in range(len(rows))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.client import RequestRejected
 from bus.messages import Sampling
 from bus.public import ChatMessage, ChoiceDone, Delta, Done, Echo, GenerateRequest, JsonSchema
 from engine.fake import FakeRunner, fake_card
@@ -68,11 +69,12 @@ async def test_a_prompt_is_scored_whole_in_every_orchestration(orchestration: st
 async def test_an_adapter_that_no_engine_has_is_refused_in_words() -> None:
     request = GenerateRequest(prompt=PROMPT, max_tokens=2, adapter="legal")
     async with fleet(fake_model()) as system:
-        _, done = await system.ask(request)
+        with pytest.raises(RequestRejected) as told:
+            await system.ask(request)
         await system.idle()
 
-    assert done.reason == "error"
-    assert "no adapter 'legal' here; this engine has: none" in done.message
+    assert told.value.rejected.reason == "bad_request"
+    assert told.value.rejected.message == "no engine has the adapter 'legal'; there are: none"
 
 
 async def test_the_default_model_answers_in_the_form_it_is_given(tmp_path: Path) -> None:
