@@ -154,7 +154,7 @@ class RouterCore:
 
     def engines_of(self, model: str) -> list[str]:
         """Those that are alive, by name."""
-        return [engine.name for engine in self.standing.fleet(model, {}).engines]
+        return self.standing.names(model)
 
     def check_integrity(self) -> None:
         """
