@@ -9,26 +9,22 @@ from __future__ import annotations
 
 from collections import Counter
 
-from bus.fleet import Fleet
 from bus.messages import Submitted
 from bus.public import Rejected, Welcome
 from orchestrations.machine import Done
 
 from .admission import Admission, AdmissionConfig, AdmissionStatistics, Waiter
-from .claims import claims, num_tokens
+from .claims import claims
 from .effects import Effect, Record
 from .flow import Flow
 from .last_words import say
-from .playing import Player, Step, Table
-from .prefix_index import PrefixIndex
+from .playing import Player, Step
+from .table import Table
 
 
 class Gate:
-    def __init__(
-        self, config: AdmissionConfig, table: Table, player: Player, prefixes: PrefixIndex
-    ) -> None:
+    def __init__(self, config: AdmissionConfig, table: Table, player: Player) -> None:
         self._config, self._table, self._player = config, table, player
-        self._prefixes = prefixes
         self._queues: dict[str, Admission] = {}
         """By model."""
 
@@ -79,15 +75,6 @@ class Gate:
                 effects += self.leave(self._flow(waiter), Done("timed_out", message), now)
         return effects
 
-    def fleet(self, flow: Flow) -> Fleet:
-        """The engines as they are now, for this flow."""
-        standing, found = self._table.standing, dict[str, int]()
-        for page_size in standing.page_sizes(flow.model):
-            found.update(self._prefixes.find(flow.chain(page_size)))
-        flow.cached = found
-        fleet = standing.fleet(flow.model, found, num_tokens(flow.request))
-        return standing.having(flow.request.adapter, fleet)
-
     def statistics(self, now: float) -> dict[str, AdmissionStatistics]:
         """By model."""
         return {model: queue.statistics(now) for model, queue in self._queues.items()}
@@ -117,7 +104,7 @@ class Gate:
         return effects
 
     def _ask(self, flow: Flow) -> tuple[Submitted, Step]:
-        submitted = Submitted(flow.request, self.fleet(flow))
+        submitted = Submitted(flow.request, self._table.fleet(flow))
         return submitted, self._player.ask(flow, submitted)
 
     def _has_room(self, flow: Flow, step: Step) -> bool:

@@ -8,7 +8,6 @@ served before it, so that nobody's request fails for it.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -30,36 +29,17 @@ from bus.subjects import TOKEN
 from observability.spans import traceparent
 from orchestrations.machine import Done, Idle, Instruction, Renew, State
 
-from .catalog import Catalog
 from .claims import claims
 from .effects import Effect, Keep, Record, Send, Withdraw
 from .flow import Flow
-from .history import History
 from .last_words import WELL, end_attributes, last_word, log_end, say
-from .prefix_index import SentIndex
-from .roster import Roster
-from .standing import Standing
+from .table import Table
 from .versions import INSTALLED
 
 logger = logging.getLogger("microserve.router")
 
 MAX_RETURNS = 16
 """How often a flow goes back to waiting when engines say that they have no room after all."""
-
-
-class Table(Struct):
-    """What everybody in a router's core looks at."""
-
-    router: str
-    catalog: Catalog
-    sent: SentIndex
-    standing: Standing
-    flows: dict[str, Flow]
-    roster: Roster
-    outcomes: Counter[str]
-    returned: list[Flow]
-    """Flows that wait again, to be put back into the queue."""
-    history: History
 
 
 class AtFault(Exception):

@@ -10,6 +10,7 @@ slots or pages  |<- ours now ->|<- of others, by the last beat ->|<---- room ---
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
@@ -18,6 +19,9 @@ from msgspec.structs import replace
 
 from bus.fleet import Engine, Fleet
 from bus.messages import Beat
+from bus.ranking import Ranking
+
+from .rooms import Rooms
 
 UNLIMITED: Final = 1 << 30
 
@@ -74,20 +78,38 @@ class _Known(Struct):
         )
 
 
+class _Site:
+    """The engines of one model, in several orders."""
+
+    def __init__(self) -> None:
+        self.ranking, self.rooms = Ranking(), Rooms()
+        self.page_sizes: Counter[int] = Counter()
+
+    def put(self, known: _Known) -> None:
+        beat = known.beat
+        self.ranking.put(known.engine())
+        self.rooms.put(beat.engine, known.free_pages, beat.total_pages, beat.page_size)
+
+    def drop(self, beat: Beat) -> None:
+        self.ranking.drop(beat.engine)
+        self.rooms.drop(beat.engine)
+        self.page_sizes[beat.page_size] -= 1
+
+
 class Standing:
     """Pure. Brought up to date one engine at a time, so that a fleet costs little to ask for."""
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
-        self._fleets: dict[str, dict[str, Engine]] = {}
-        """By model, then by name, in the order of names."""
+        self._sites: dict[str, _Site] = defaultdict(_Site)
+        """By model."""
         self._claims: dict[str, Claims] = {}
 
     # --- what happened --------------------------------------------------------------------------
 
     def heard(self, beat: Beat) -> None:
         known = self._known.get(beat.engine)
-        if known is not None and known.beat.model == beat.model:
+        if known is not None and _is_same_place(known.beat, beat):
             known.update(beat)
             self._refresh(beat.engine)
             return
@@ -95,14 +117,13 @@ class Standing:
         held = [claims[beat.engine] for claims in self._claims.values() if beat.engine in claims]
         known = self._known[beat.engine] = _Known(beat, len(held), sum(held))
         known.update(beat)
-        engines = self._fleets.get(beat.model, {})
-        engines[beat.engine] = known.engine()
-        self._fleets[beat.model] = dict(sorted(engines.items()))
+        self._sites[beat.model].page_sizes[beat.page_size] += 1
+        self._refresh(beat.engine)
 
     def lost(self, engine: str) -> None:
         known = self._known.pop(engine, None)
         if known is not None:
-            del self._fleets[known.beat.model][engine]
+            self._sites[known.beat.model].drop(known.beat)
 
     def claim(self, flow: str, claims: Claims) -> None:
         """What the flow has from now on; nothing where it has ended."""
@@ -146,7 +167,7 @@ class Standing:
 
     def adapters(self, model: str) -> list[str]:
         """Those that some engine of the model has, in order."""
-        known = (self._known[e].beat.adapters for e in self._fleets.get(model, {}))
+        known = (self._known[e].beat.adapters for e in self.names(model))
         return sorted({adapter for adapters in known for adapter in adapters})
 
     def having(self, adapter: str, fleet: Fleet) -> Fleet:
@@ -157,26 +178,36 @@ class Standing:
         return Fleet(tuple(able))
 
     def page_sizes(self, model: str) -> set[int]:
-        return {self._known[e].beat.page_size for e in self._fleets.get(model, {})}
+        return {size for size, number in self._sites[model].page_sizes.items() if number}
 
     def fastest_prefill_per_s(self, model: str) -> float:
         """Tokens; 0 where nobody has measured it yet."""
-        rates = (e.prefill_tokens_per_s for e in self._fleets.get(model, {}).values())
-        return max(rates, default=0.0)
+        return self._sites[model].ranking.fastest
+
+    def names(self, model: str) -> list[str]:
+        """Of the engines of a model, in order."""
+        return list(self._sites[model].ranking.engines)
+
+    def names_having(self, model: str, adapter: str) -> list[str]:
+        """As `names`, of those that have the adapter; of all where none is wanted."""
+        return [
+            name
+            for name in self.names(model)
+            if not adapter or adapter in self._known[name].beat.adapters
+        ]
 
     def fleet(self, model: str, cached: Mapping[str, int], num_tokens: int = 0) -> Fleet:
         """The engines of a model for one flow that may come to ``num_tokens`` tokens; ``cached``
         has its pages by engine. An engine without pages for it has no credit."""
-        engines = self._fleets.get(model, {})
-        changed: dict[str, Engine] = {}
+        site = self._sites[model]
+        engines, changed = site.ranking.engines, dict[str, Engine]()
         for name, pages in cached.items():
             if name in engines:
                 size = self._known[name].beat.page_size
                 changed[name] = replace(engines[name], cached=pages * size)
-        for name, engine in engines.items():
-            if engine.free_pages < self.pages(name, num_tokens):
-                changed[name] = replace(changed.get(name, engine), credits=0)
-        return Fleet(tuple({**engines, **changed}.values() if changed else engines.values()))
+        for name in site.rooms.short(num_tokens):
+            changed[name] = replace(changed.get(name, engines[name]), credits=0)
+        return Fleet.ranked(site.ranking.ranked().for_flow(changed))
 
     def check(self, claims: Mapping[str, Claims]) -> None:
         """
@@ -187,8 +218,12 @@ class Standing:
         for name, known in self._known.items():
             held = [has[name] for has in claims.values() if name in has]
             assert (known.flows, known.pages) == (len(held), sum(held)), name
-            assert self._fleets[known.beat.model][name] == known.engine(), name
+            assert self._sites[known.beat.model].ranking.engines[name] == known.engine(), name
 
     def _refresh(self, engine: str) -> None:
         known = self._known[engine]
-        self._fleets[known.beat.model][engine] = known.engine()
+        self._sites[known.beat.model].put(known)
+
+
+def _is_same_place(one: Beat, other: Beat) -> bool:
+    return (one.model, one.page_size) == (other.model, other.page_size)

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Sized
-from math import inf
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from msgspec import Struct
 
+from .ranked import Ranked, Wait, busy, first_two, rate_of
+
 Role: TypeAlias = Literal["prefill", "decode", "both"]
-
-NOMINAL_TOKENS_PER_S: Final = 1000.0
-"""How fast an engine prefills that has not measured itself yet."""
-TOKENS_PER_REQUEST: Final = 64
-"""What a request that an engine has counts for, in tokens of somebody's prompt: it is in the way of
-what comes after it, if only by a step at a time."""
-
-
-_DAYS: Final = 10**9
-"""Tokens that no engine computes in an hour."""
 
 
 class NoEngine(LookupError):
@@ -67,12 +58,12 @@ class Engine(Struct, frozen=True):
 
     def prefill_s(self, num_tokens: int) -> float:
         """Seconds that computing ``num_tokens`` takes it, once it has begun."""
-        return num_tokens / (self.prefill_tokens_per_s or NOMINAL_TOKENS_PER_S)
+        return num_tokens / rate_of(self)
 
     def wait_s(self, num_tokens: int) -> float:
         """Seconds until it would have the first ``num_tokens`` of the prompt: after what waits
         there already, and but for what it has cached. Days, where it has no credit."""
-        return _first_two((self,), num_tokens)[0].wait_s
+        return first_two((self,), num_tokens)[0].wait_s
 
     def transfer_s(self, num_tokens: int) -> float:
         """Seconds that the KV of so many tokens is on its way; 0 where nobody has measured it."""
@@ -81,47 +72,25 @@ class Engine(Struct, frozen=True):
         return num_tokens * self.kv_bytes_per_token / self.transfer_bytes_per_s
 
 
-class Fleet(Struct, frozen=True):
+class Fleet(Struct, frozen=True, dict=True):
     """The engines of one model that were alive when the event was made, for one flow.
 
     Wherever engines are chosen, ties go by name, and an engine without credit is chosen only where
-    no other is able.
+    no other is able. A router's fleets know the order of their engines (`bus.ranked`), which is no
+    part of the value: others find the same engines, by looking at all of them.
     """
 
     engines: tuple[Engine, ...] = ()
+    _ranked: ClassVar[Ranked | None] = None
 
-    def able(self, role: Role) -> tuple[Engine, ...]:
-        """Those that can play the role, least loaded first.
+    @staticmethod
+    def ranked(order: Ranked) -> Fleet:
+        """The fleet of these engines, which knows their order."""
+        fleet = Fleet(order.engines())
+        fleet.__dict__["_ranked"] = order
+        return fleet
 
-        Raises:
-            NoEngine: there are none; so do all that choose.
-        """
-        return tuple(sorted(self._able(role), key=lambda e: (e.credits <= 0, e.load, e.name)))
-
-    def least_loaded(self, role: Role = "both") -> str:
-        able = self._able(role)
-        able = [e for e in able if e.credits > 0] or able
-        least = min([e.load for e in able])
-        return min([e.name for e in able if e.load == least])
-
-    def best_prefix(self, prompt: Sized, role: Role = "both") -> str:
-        """The engine that would have the whole prompt first. What it has cached counts for it,
-        what waits there against it: to follow the cache alone makes hot spots."""
-        return _first_two(self._able(role), len(prompt))[0].name
-
-    def pair(self, prompt: Sized = ()) -> tuple[str, str]:
-        """A prefiller and a decoder, chosen as by `best_prefix`; the same engine twice where there
-        is no other for one of the roles, so that who is left after a loss can go on."""
-        size = len(prompt)
-        prefill, other_prefill = _first_two([e for e in self.engines if e.role != "decode"], size)
-        decode, other_decode = _first_two([e for e in self.engines if e.role != "prefill"], size)
-        if not (prefill.name or decode.name):
-            raise self._nobody("both")
-        if prefill == decode and other_prefill.wait_s < other_decode.wait_s:
-            prefill = other_prefill
-        elif prefill == decode and other_decode.name:
-            decode = other_decode
-        return prefill.name or decode.name, decode.name or prefill.name
+    # --- who is there ---------------------------------------------------------------------------
 
     def engine(self, name: str) -> Engine:
         """The engine of this name.
@@ -129,48 +98,100 @@ class Fleet(Struct, frozen=True):
         Raises:
             NoEngine: it is not there.
         """
-        for engine in self.engines:
-            if engine.name == name:
-                return engine
-        raise self._nobody(name)
+        if self._ranked:
+            found = self._ranked.engine(name)
+        else:
+            found = next((e for e in self.engines if e.name == name), None)
+        if found is None:
+            raise self._nobody(name)
+        return found
 
     def group(self, name: str) -> Fleet:
         """The engines of a group; all of them where the group has none."""
-        members = tuple([e for e in self.engines if e.group == name])
-        return Fleet(members) if members else self
+        if self._ranked:
+            members = Fleet.ranked(self._ranked.of_group(name))
+        else:
+            members = Fleet(tuple([e for e in self.engines if e.group == name]))
+        return members if members.engines else self
 
     def without(self, name: str) -> Fleet:
+        if self._ranked:
+            return Fleet.ranked(self._ranked.without(name))
         return Fleet(tuple([e for e in self.engines if e.name != name]))
 
+    @property
+    def most_cached(self) -> int:
+        """Tokens of the prompt that the engine has which has most of it."""
+        if self._ranked:
+            return self._ranked.most_cached()
+        return max((e.cached for e in self.engines), default=0)
+
+    @property
+    def has_groups(self) -> bool:
+        """Some engine is for somebody."""
+        if self._ranked:
+            return self._ranked.has_groups()
+        return any(e.group for e in self.engines)
+
+    @property
+    def is_measured(self) -> bool:
+        """All engines know how fast they are."""
+        if self._ranked:
+            return self._ranked.is_measured()
+        return all(e.prefill_tokens_per_s for e in self.engines)
+
+    # --- who is to be chosen --------------------------------------------------------------------
+
+    def able(self, role: Role) -> tuple[Engine, ...]:
+        """Those that can play the role, least loaded first.
+
+        Raises:
+            NoEngine: there are none; so do all that choose.
+        """
+        return tuple(sorted(self._able(role), key=busy))
+
+    def least_loaded(self, role: Role = "both") -> str:
+        if self._ranked:
+            least = self._ranked.least_loaded(role)
+        else:
+            least = min([busy(e) for e in self._able(role)])[2]
+        return self._somebody(least, role)
+
+    def best_prefix(self, prompt: Sized, role: Role = "both") -> str:
+        """The engine that would have the whole prompt first. What it has cached counts for it,
+        what waits there against it: to follow the cache alone makes hot spots."""
+        return self._somebody(self._first_two(role, len(prompt))[0].name, role)
+
+    def pair(self, prompt: Sized = ()) -> tuple[str, str]:
+        """A prefiller and a decoder, chosen as by `best_prefix`; the same engine twice where there
+        is no other for one of the roles, so that who is left after a loss can go on."""
+        size = len(prompt)
+        prefill, other_prefill = self._first_two("prefill", size)
+        decode, other_decode = self._first_two("decode", size)
+        if prefill == decode and other_prefill.wait_s < other_decode.wait_s:
+            prefill = other_prefill
+        elif prefill == decode and other_decode.name:
+            decode = other_decode
+        one = self._somebody(prefill.name or decode.name, "both")
+        return one, decode.name or one
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _first_two(self, role: Role, num_tokens: int) -> tuple[Wait, Wait]:
+        if self._ranked:
+            return self._ranked.first_two(role, num_tokens)
+        return first_two([e for e in self.engines if e.plays(role)], num_tokens)
+
     def _able(self, role: Role) -> Sequence[Engine]:
-        able: Sequence[Engine] = self.engines
-        if role != "both":
-            able = [e for e in able if e.role == role or e.role == "both"]
+        able = [e for e in self.engines if e.plays(role)]
         if not able:
             raise self._nobody(role)
         return able
 
+    def _somebody(self, name: str, wanted: str) -> str:
+        if not name:
+            raise self._nobody(wanted)
+        return name
+
     def _nobody(self, wanted: str) -> NoEngine:
         return NoEngine(wanted, tuple(f"{e.name} ({e.role})" for e in self.engines))
-
-
-class _Wait(NamedTuple):
-    wait_s: float
-    name: str
-
-
-def _first_two(engines: Sequence[Engine], num_tokens: int) -> tuple[_Wait, _Wait]:
-    """The two with the shortest waits; without a name where there is none. In line, for fleets of
-    thousands."""
-    first = second = _Wait(inf, "")
-    enough, each, nominal = inf, TOKENS_PER_REQUEST, NOMINAL_TOKENS_PER_S
-    for e in engines:
-        missing = num_tokens - e.cached
-        behind = e.waiting_tokens + each * e.load if e.credits > 0 else _DAYS
-        tokens = behind + missing if missing > 0 else behind
-        wait_s = tokens / (e.prefill_tokens_per_s or nominal)
-        if wait_s <= enough:
-            here = _Wait(wait_s, e.name)
-            first, second = (here, first) if here < first else (first, min(here, second))
-            enough = second.wait_s
-    return first, second

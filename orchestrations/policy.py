@@ -13,13 +13,13 @@ SHORT_TOKENS: Final = 64
 
 def policy(request: Request, fleet: Fleet) -> str:
     """The name of a strategy, from what is asked and how the engines are now."""
-    missing = min((e.missing(len(request.prompt)) for e in fleet.engines), default=0)
+    missing = len(request.prompt) - fleet.most_cached
     if request.sampling.max_tokens == 0:
         return "migrate_context"
-    if any(e.group for e in fleet.engines):
+    if fleet.has_groups:
         return "placed"
     if missing < SHORT_TOKENS or len(fleet.engines) == 1:
         return "data_parallel"
-    if all(e.prefill_tokens_per_s for e in fleet.engines):
+    if fleet.is_measured:
         return "adaptive"
     return "resilient"  # nothing to weigh by, until the engines have measured themselves

@@ -6,9 +6,12 @@ from bench import decisions
 from orchestrations.registry import names
 
 
-def test_a_transition_and_a_placement_of_every_strategy_are_measured() -> None:
+def test_a_transition_and_a_placement_of_every_strategy_are_measured_and_have_an_aim() -> None:
     result = decisions.run()
 
-    assert {f"{name}_transition_us" for name in names()} <= set(result.figures)
-    assert {f"{name}_placement_us" for name in names()} <= set(result.figures)
-    assert set(result.ratios) == set(result.targets)
+    wanted = {
+        f"{name}_{what}"
+        for name in names()
+        for what in ("transition_of_20_us", "placement_of_200_us")
+    }
+    assert wanted == set(result.ratios) == set(result.targets)

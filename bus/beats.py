@@ -1,0 +1,63 @@
+"""What engines say of themselves to all routers: how they are, and what they have cached."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from .fleet import Role
+
+
+class Beat(Struct, frozen=True):
+    """An engine's heartbeat, twice a second: who it is, what it can do, how busy it is."""
+
+    engine: str
+    epoch: int
+    """Larger after every restart; an order or grant for another epoch is stale."""
+    model: str
+    role: Role
+    load: int
+    """Requests waiting or running."""
+    free_pages: int
+    total_pages: int
+    page_size: int
+    max_context: int
+    compatibility: str
+    """Hash of everything that must be equal for two engines to exchange pages."""
+    leaving: bool = False
+    """The last beat: the engine is shutting down in good order."""
+    slots: int = 0
+    """Requests that it computes at once; 0 where it does not say."""
+    waiting_tokens: int = 0
+    """Of prompts that it has still to compute."""
+    prefill_tokens_per_s: float = 0.0
+    """Rates are measured by the engine in its last seconds of work; 0 where there was none yet."""
+    decode_step_s: float = 0.0
+    """Of a step that computes answers only."""
+    transfer_bytes_per_s: float = 0.0
+    """Of what it sent, while bytes moved."""
+    kv_bytes_per_token: int = 0
+    group: str = ""
+    """Whom it is for, such as a topic or a tenant; empty is everybody."""
+    cache_sequence: int = 0
+    """Of the newest `CacheChanged`; 0 where it publishes none."""
+    adapters: tuple[str, ...] = ()
+    """LoRA adapters that it was started with, in order of names."""
+
+    @property
+    def credits(self) -> int:
+        """Requests that it would begin with at once."""
+        return max(0, self.slots - self.load)
+
+
+class CacheChanged(Struct, frozen=True):
+    """Pages that came into an engine's prefix cache and pages that left it, as packed hashes of
+    `bus.prefixes`. Whoever misses a number asks for a snapshot, which is the next one in the row
+    with ``reset``: what was told before is void."""
+
+    engine: str
+    epoch: int
+    sequence: int
+    """1, 2, 3, ... in one epoch."""
+    stored: bytes = b""
+    evicted: bytes = b""
+    reset: bool = False
