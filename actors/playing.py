@@ -35,6 +35,7 @@ from .claims import claims
 from .effects import Effect, Keep, Record, Send, Withdraw
 from .flow import Flow
 from .last_words import WELL, end_attributes, last_word, say
+from .lookout import Lookout
 from .prefix_index import SentIndex
 from .roster import Roster
 from .standing import Standing
@@ -58,6 +59,7 @@ class Table(Struct):
     outcomes: Counter[str]
     returned: list[Flow]
     """Flows that wait again, to be put back into the queue."""
+    lookout: Lookout
 
 
 class AtFault(Exception):
@@ -105,6 +107,7 @@ class Player:
         before, flow.state, flow.active_s = flow.state, step.state, now
         flow.stepped(event, step.commands, now)
         flow.trace.moved(_name(before), _name(event), _name(flow.state), now)
+        self._table.lookout.moved(flow, _name(before), _name(event), _name(flow.state))
         effects = self._orders(flow, step.commands, now)
         self._claim(flow)
         if isinstance(flow.state, Done):
@@ -122,7 +125,9 @@ class Player:
         self._table.outcomes[done.outcome] += 1
         error = None if done.outcome in WELL else done.message
         flow.trace.ended(done.outcome, now, end_attributes(flow, event), error)
-        effects: list[Effect] = [Record(tuple(flow.trace.drain()))]
+        spans = tuple(flow.trace.drain())
+        self._table.lookout.ended(flow, spans, now)
+        effects: list[Effect] = [Record(spans)]
         if flow.steps:
             effects.append(Keep(flow.recording()))
         if done.outcome in ("finished", "superseded"):
@@ -196,6 +201,7 @@ class Player:
         for verb, engine in flow.owed:
             flow.trace.answered(verb, engine, flow.attempt, now, error=why)
         flow.trace.moved(_name(flow.state), why, "Waiting", now)
+        self._table.lookout.moved(flow, _name(flow.state), "Refused", "Waiting")
         flow.renew()
         flow.state, flow.is_waiting, flow.active_s = Idle(), True, now
         flow.steps.clear()

@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from bus.codec import encode
 from bus.fleet import Fleet
 from bus.messages import (
     Answer,
@@ -36,6 +37,7 @@ from bus.messages import (
     Started,
     TimedOut,
 )
+from bus.moves import Watching
 from bus.prefixes import unpack
 from bus.public import Rejected
 from bus.subjects import Subjects
@@ -62,6 +64,7 @@ from .inputs import (
     Withdrawn,
 )
 from .last_words import request_attributes, say
+from .lookout import Looked, Lookout, Unseen
 from .playing import Player, Table
 from .prefix_index import BothIndexes, SentIndex
 from .roster import Roster
@@ -136,6 +139,7 @@ class RouterCore:
             Roster(),
             self._outcomes,
             [],
+            Lookout(config.router, self.flows),
         )
         self._player = Player(self._table)
         admission = AdmissionConfig(config.max_waiting)
@@ -169,6 +173,10 @@ class RouterCore:
     def engines_of(self, model: str) -> list[str]:
         """Those that are alive, by name."""
         return [engine.name for engine in self.standing.fleet(model, {}).engines]
+
+    def look(self, flow: str, now: float) -> Looked | Unseen:
+        """What is known of one flow, for somebody who wants to see it."""
+        return self._table.lookout.look(flow, now)
 
     def check_integrity(self) -> None:
         """
@@ -205,6 +213,9 @@ class RouterCore:
                 return [Withdraw(ref, reason)] if self.catalog.withdraw(ref) else []
             case Activated(slot, activation):
                 self.catalog.activate(slot, activation)
+                return []
+            case Watching():
+                self._table.lookout.watched(event, now)
                 return []
             case _:
                 return self._streamed(event, now)
@@ -304,7 +315,13 @@ class RouterCore:
         for flow in [f for f in self.flows.values() if not f.is_waiting]:
             if now > flow.deadline_s or now - flow.active_s > self.config.stall_s:
                 effects += self._player.play(flow, TimedOut(), now)
-        return effects
+        return effects + self._tell(now)
+
+    def _tell(self, now: float) -> list[Effect]:
+        """Those who look; nothing where nobody does."""
+        moves = self._table.lookout.tick(now)
+        subject = self.config.subjects.moves(self.config.router)
+        return [Publish(subject, encode(moves))] if moves else []
 
     # --- engines ---
 
