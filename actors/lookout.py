@@ -29,7 +29,7 @@ class Bounds(Struct, frozen=True):
     """Flows that are over and can still be looked at."""
 
 
-class Looked(Struct, frozen=True):
+class Looked(Struct, frozen=True, tag=True):
     """All that a router knows of one flow."""
 
     flow: str
@@ -45,7 +45,7 @@ class Looked(Struct, frozen=True):
     """The router's; of a flow that goes on, those that are open end now."""
 
 
-class Unseen(Struct, frozen=True):
+class Unseen(Struct, frozen=True, tag=True):
     """This router does not have the flow, or has it no more."""
 
 
@@ -60,7 +60,7 @@ class Lookout:
     ) -> None:
         self._router, self._flows, self._bounds = router, flows, bounds
         self._until_s = float("-inf")
-        self._is_watched = self._whole = False
+        self.is_watched = self._whole = False
         self._sequence = 0
         self._moved: dict[str, None] = {}
         self._passed: Counter[tuple[str, str, str, str]] = Counter()
@@ -71,18 +71,18 @@ class Lookout:
 
     def watched(self, watching: Watching, now: float) -> None:
         """Somebody looks, for so long as a lease holds."""
-        self._whole = self._whole or watching.whole or not self._is_watched
-        self._is_watched, self._until_s = True, now + LEASE_S
+        self._whole = self._whole or watching.whole or not self.is_watched
+        self.is_watched, self._until_s = True, now + LEASE_S
 
     def moved(self, flow: Flow, before: str, event: str, after: str) -> None:
         """A flow made one transition."""
-        if self._is_watched:
+        if self.is_watched:
             self._moved[flow.id] = None
             self._passed[str(flow.serving.ref), before, event, after] += 1
 
     def ended(self, flow: Flow, spans: tuple[Span, ...], now: float) -> None:
         """It is over, and about to be forgotten."""
-        if not self._is_watched:
+        if not self.is_watched:
             return
         self._moved.pop(flow.id, None)
         if len(self._ended) < self._bounds.ended:
@@ -97,7 +97,7 @@ class Lookout:
 
     def tick(self, now: float) -> Moves | None:
         """What is to be told now; None where nobody looks."""
-        if not self._is_watched:
+        if not self.is_watched:
             return None
         if now > self._until_s:
             self._forget()
@@ -127,7 +127,7 @@ class Lookout:
         return [sighting(self._flows[flow]) for flow in chosen if flow in self._flows]
 
     def _forget(self) -> None:
-        self._is_watched = self._whole = False
+        self.is_watched = self._whole = False
         self._sequence = 0
         for kept in (self._moved, self._passed, self._ended, self._kept):
             kept.clear()

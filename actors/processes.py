@@ -44,6 +44,7 @@ from .cachenews import CacheNews
 from .clock import monotone
 from .engine import EngineHost, NewsFeed
 from .gateway.host import GatewayConfig, GatewayHost
+from .gateway.live import Sources
 from .hosting import HostCore
 from .intake import Limits
 from .options import EngineOptions, GatewayOptions, RouterOptions
@@ -176,9 +177,17 @@ async def gateway(settings: Settings, options: GatewayOptions) -> None:
     """A gateway, from its options to its end."""
     files = open_model(options.model, cache_dir=settings.cache_dir)
     spells = {files.name: files.tokenizer().bytes_of}
-    config = GatewayConfig(options.host, options.port, Subjects(settings.namespace), options.keys)
+    config = GatewayConfig(
+        options.host,
+        options.port,
+        Subjects(settings.namespace),
+        options.keys,
+        settings.operator_keys,
+    )
     async with NatsBus(options.url, name=options.name) as bus:
-        host = GatewayHost(bus, config, {files.name: _desk(files)}, spells, monotone())
+        traces = None if settings.otlp_endpoint else settings.trace_store
+        sources = Sources(traces, await _versions(bus, settings))
+        host = GatewayHost(bus, config, {files.name: _desk(files)}, spells, monotone(), sources)
         about = {"id": options.name}
         await bus.announce(Service("microserve-gateway", VERSION, metadata=about))
         await serve(host, options.name, options.lifeline)

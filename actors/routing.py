@@ -174,6 +174,11 @@ class RouterCore:
         """Those that are alive, by name."""
         return [engine.name for engine in self.standing.fleet(model, {}).engines]
 
+    @property
+    def is_watched(self) -> bool:
+        """Somebody is told of every move."""
+        return self._table.lookout.is_watched
+
     def look(self, flow: str, now: float) -> Looked | Unseen:
         """What is known of one flow, for somebody who wants to see it."""
         return self._table.lookout.look(flow, now)

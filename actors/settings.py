@@ -32,6 +32,8 @@ class Settings(Struct, frozen=True):
 
     api_keys: tuple[str, ...] = ()
     """Of the gateway; none lets everybody in."""
+    operator_keys: tuple[str, ...] = ()
+    """Of the gateway: who may read on its live page what others ask."""
 
     @property
     def trace_store(self) -> Path:
@@ -65,6 +67,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         fleet_key=environment.get("MICROSERVE_FLEET_KEY"),
         nats_server=environment.get("NATS_SERVER_BIN"),
         api_keys=_listed(environment.get("MICROSERVE_API_KEYS", "")),
+        operator_keys=_listed(environment.get("MICROSERVE_OPERATOR_KEYS", "")),
         jaeger_url=environment.get("MICROSERVE_JAEGER_URL", "http://localhost:16686"),
     )
 
