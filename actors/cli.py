@@ -44,7 +44,8 @@ def main(context: click.Context, verbose: bool) -> None:
     The environment: MICROSERVE_NATS_URL, MICROSERVE_NAMESPACE, MICROSERVE_STATE_DIR (traces),
     MICROSERVE_CACHE_DIR (converted models), MICROSERVE_FLEET_KEY (signs KV grants),
     MICROSERVE_LIBUCP, MICROSERVE_JAEGER_URL, MICROSERVE_API_KEYS and MICROSERVE_OPERATOR_KEYS
-    (a gateway's, with commas; the latter may read all of its live page), NATS_SERVER_BIN, OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL.
+    (a gateway's, with commas; the latter may read all of its live page), NATS_SERVER_BIN,
+    OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL.
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,

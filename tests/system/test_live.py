@@ -22,8 +22,8 @@ def asked(num_tokens: int = 4, orchestration: str = "disaggregated") -> Generate
 async def until_silent(system: Fleet) -> None:
     """Returns when the router has nobody left to tell."""
     async with asyncio.timeout(WITHIN_S):
-        while system.router.is_watched:
-            await asyncio.sleep(0.05)  # noqa: ASYNC110 - the lease runs out, and nobody is told
+        while system.router.is_watched:  # noqa: ASYNC110 - when a lease is over, nobody is told
+            await asyncio.sleep(0.05)
 
 
 async def test_nobody_looks_nothing_is_told_and_somebody_looks_and_sees_a_flow_come_and_go() -> (
