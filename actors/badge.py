@@ -46,4 +46,12 @@ class Badge(Struct, frozen=True):
             transfer_bytes_per_s=now.transfer_bytes_per_s,
             cache_sequence=cache_sequence,
             adapters=self.adapters,
+            waiting=now.waiting + now.expecting,
+            running=now.running,
+            cached_pages=now.cached_pages,
+            granted_pages=now.granted_pages,
+            sending=now.sending,
+            prefill_tokens=now.prefill_tokens,
+            decode_tokens=now.decode_tokens,
+            matched_tokens=now.matched_tokens,
         )

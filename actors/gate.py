@@ -45,6 +45,7 @@ class Gate:
             flow.fault = "busy"
             return self._turn_away(flow, Done("refused", busy.message), tag, now)
         flow.trace.moved("Idle", "Asked", "Waiting", now)
+        self._table.lookout.moved(flow, "Idle", "Asked", "Waiting")
         return [_welcome(flow, tag)]
 
     def leave(self, flow: Flow, done: Done, now: float) -> list[Effect]:

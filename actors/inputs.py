@@ -7,6 +7,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from bus.messages import Beat, CacheChanged, Order, Progress, Refused, Report, Request
+from bus.moves import Watching
 from observability.spans import SpanContext
 from orchestrations.machine import Strategy
 
@@ -85,4 +86,5 @@ RouterInput: TypeAlias = (
     | Loaded
     | Unloadable
     | Activated
+    | Watching
 )

@@ -90,6 +90,7 @@ class Player:
         self._table.history.moved(
             flow.serving.ref.name, (_name(before), _name(event), _name(flow.state))
         )
+        self._table.lookout.moved(flow, _name(before), _name(event), _name(flow.state))
         effects = self._orders(flow, step.commands, now)
         self._claim(flow)
         if isinstance(flow.state, Done):
@@ -109,7 +110,9 @@ class Player:
         error = None if done.outcome in WELL else done.message
         log_end(flow, done.outcome, error, now)
         flow.trace.ended(done.outcome, now, end_attributes(flow, event), error)
-        effects: list[Effect] = [Record(tuple(flow.trace.drain()))]
+        spans = tuple(flow.trace.drain())
+        self._table.lookout.ended(flow, spans, now)
+        effects: list[Effect] = [Record(spans)]
         if flow.steps:
             effects.append(Keep(flow.recording()))
         if done.outcome in ("finished", "superseded"):
@@ -183,6 +186,7 @@ class Player:
         for verb, engine in flow.owed:
             flow.trace.answered(verb, engine, flow.attempt, now, error=why)
         flow.trace.moved(_name(flow.state), why, "Waiting", now)
+        self._table.lookout.moved(flow, _name(flow.state), "Refused", "Waiting")
         flow.renew()
         flow.state, flow.is_waiting, flow.active_s = Idle(), True, now
         flow.steps.clear()

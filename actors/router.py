@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from bus.codec import Undecodable, decode, encode, encode_json
 from bus.interface import Bus, BusError, Message, NoResponders, PayloadTooLarge, RequestTimedOut
 from bus.messages import Accepted, Beat, CacheChanged, Mailbox, Progress, Refused, Report
+from bus.moves import Watching
 from bus.public import GenerateRequest, Rejected
 from bus.subjects import last
 from observability.logs import about
@@ -115,6 +116,8 @@ class RouterHost:
         await self.bus.subscribe(subjects.tokens(router), self._on_tokens)
         await self.bus.subscribe(subjects.every_cancel, self._on_cancel)
         await self.bus.subscribe(subjects.every_move, self._on_move)
+        await self.bus.subscribe(subjects.watch, self._on_watch)
+        await self.bus.subscribe(subjects.look(router), self._on_look)
         if self._versioning:
             await self._versioning.start()
         await asyncio.sleep(1.2 * BEAT_INTERVAL_S)
@@ -151,6 +154,15 @@ class RouterHost:
             answer = Refused("Move", "no_engine", why)
         if message.reply:
             await self.bus.publish(message.reply, encode_json(answer))
+
+    async def _on_watch(self, message: Message) -> None:
+        await self._feed_decoded(message, Watching)
+
+    async def _on_look(self, message: Message) -> None:
+        """Somebody wants to see one flow, whose id is the payload."""
+        if message.reply and self._may_answer(message):
+            looked = self.core.look(message.payload.decode(errors="replace"), self.clock())
+            await self.bus.publish(message.reply, encode(looked))
 
     async def _feed_decoded(self, message: Message, kind: type[RouterInput]) -> None:
         try:

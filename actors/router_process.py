@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from bus.interface import BusError, Service
-from bus.jetstream import JetStreamBuckets
+from bus.interface import Service
 from bus.nats import NatsBus
 from bus.subjects import Subjects
 from engine.model_files import open_model
@@ -17,13 +16,13 @@ from orchestrations.registry import load, strategies
 from .actor_metrics import bus_points, sink_points
 from .clock import monotone
 from .desk import open_desk
+from .kept_versions import kept_versions
 from .metering import metered
 from .options import RouterOptions
 from .processes import VERSION, metering, recording, serve, tracing
 from .router import Lasting, RouterHost
 from .routing import RouterConfig, RouterCore
 from .settings import Settings
-from .version_store import VersionStore
 
 logger = logging.getLogger("microserve.router")
 
@@ -44,7 +43,7 @@ async def router(settings: Settings, options: RouterOptions) -> None:
     with tracing(settings, ROUTER_SERVICE) as sink, recording(settings) as recorder:
         async with NatsBus(options.url, name=options.name) as bus:
             core = RouterCore(config, known, policy)
-            lasting = Lasting(await _versions(bus, settings), recorder)
+            lasting = Lasting(await kept_versions(bus, settings.namespace), recorder)
             host = RouterHost(bus, core, {files.name: desk}, sink, monotone(), lasting=lasting)
             await bus.announce(Service(ROUTER_SERVICE, VERSION, metadata={"id": options.name}))
 
@@ -58,12 +57,3 @@ async def router(settings: Settings, options: RouterOptions) -> None:
             measured = metering(settings, ROUTER_SERVICE, options.name, options.metrics)
             async with metered(measured, points, host.clock):
                 await serve(host, options.name, options.lifeline)
-
-
-async def _versions(bus: NatsBus, settings: Settings) -> VersionStore | None:
-    """None, and a word in the log, where the broker keeps nothing."""
-    try:
-        return await VersionStore.open(JetStreamBuckets(bus), settings.namespace)
-    except BusError as error:
-        logger.warning("orchestrations are those that are installed: %s", error)
-        return None

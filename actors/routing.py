@@ -18,6 +18,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from bus.codec import encode
 from bus.messages import (
     Answer,
     Beat,
@@ -30,6 +31,7 @@ from bus.messages import (
     Started,
     TimedOut,
 )
+from bus.moves import Watching
 from bus.subjects import Subjects
 from orchestrations.machine import Done, Strategy
 
@@ -37,7 +39,7 @@ from .admission import AdmissionConfig, AdmissionStatistics
 from .arrivals import Arrivals, Policy
 from .attendance import Attendance
 from .catalog import Catalog
-from .effects import Effect, Withdraw
+from .effects import Effect, Publish, Withdraw
 from .flow import Flow, verb_of
 from .gate import Gate
 from .history import History, Moves
@@ -52,6 +54,7 @@ from .inputs import (
     Wished,
     Withdrawn,
 )
+from .lookout import Looked, Unseen
 from .playing import Player
 from .roster import Roster
 from .standing import Standing
@@ -165,6 +168,15 @@ class RouterCore:
         """Those that are alive and can have it, by name."""
         return self.standing.names_having(flow.model, flow.request.adapter)
 
+    @property
+    def is_watched(self) -> bool:
+        """Somebody is told of every move."""
+        return self._table.lookout.is_watched
+
+    def look(self, flow: str, now: float) -> Looked | Unseen:
+        """What is known of one flow, for somebody who wants to see it."""
+        return self._table.lookout.look(flow, now)
+
     def check_integrity(self) -> None:
         """
         Raises:
@@ -200,6 +212,9 @@ class RouterCore:
                 return [Withdraw(ref, reason)] if self.catalog.withdraw(ref) else []
             case Activated(slot, activation):
                 self.catalog.activate(slot, activation)
+                return []
+            case Watching():
+                self._table.lookout.watched(event, now)
                 return []
             case _:
                 return self._streamed(event, now)
@@ -250,7 +265,13 @@ class RouterCore:
         for flow in [f for f in self.flows.values() if not f.is_waiting]:
             if now > flow.deadline_s or now - flow.active_s > self.config.stall_s:
                 effects += self._player.play(flow, TimedOut(), now)
-        return effects
+        return effects + self._tell(now)
+
+    def _tell(self, now: float) -> list[Effect]:
+        """Those who look; nothing where nobody does."""
+        moves = self._table.lookout.tick(now)
+        subject = self.config.subjects.moves(self.config.router)
+        return [Publish(subject, encode(moves))] if moves else []
 
     def _undelivered(self, event: Undelivered, now: float) -> list[Effect]:
         command = event.order.command

@@ -44,6 +44,8 @@ class Settings(Struct, frozen=True):
 
     api_keys: tuple[str, ...] = ()
     """Of the gateway; none lets everybody in."""
+    operator_keys: tuple[str, ...] = ()
+    """Of the gateway: who may read on its live page what others ask."""
 
     @property
     def trace_store(self) -> Path:
@@ -80,6 +82,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         nats_server=environment.get("NATS_SERVER_BIN"),
         logs=LogConfig(_style(environment.get("MICROSERVE_LOG_FORMAT")), _level(environment)),
         api_keys=_listed(environment.get("MICROSERVE_API_KEYS", "")),
+        operator_keys=_listed(environment.get("MICROSERVE_OPERATOR_KEYS", "")),
         jaeger_url=environment.get("MICROSERVE_JAEGER_URL", "http://localhost:16686"),
     )
 

@@ -13,6 +13,7 @@ from .catalog import Catalog
 from .claims import num_tokens
 from .flow import Flow
 from .history import History
+from .lookout import Lookout
 from .prefix_index import BothIndexes, SentIndex
 from .roster import Roster
 from .standing import Standing
@@ -34,11 +35,13 @@ class Table(Struct):
     returned: list[Flow]
     """Flows that wait again, to be put back into the queue."""
     history: History
+    lookout: Lookout
 
     @staticmethod
     def empty(router: str, catalog: Catalog) -> Table:
         told, sent = CacheIndex(), SentIndex()
         prefixes, outcomes = BothIndexes(told, sent), Counter[str]()
+        flows = dict[str, Flow]()
         return Table(
             router,
             catalog,
@@ -46,11 +49,12 @@ class Table(Struct):
             told,
             sent,
             prefixes,
-            {},
+            flows,
             Roster(),
             outcomes,
             [],
             History(),
+            Lookout(router, flows),
         )
 
     def fleet(self, flow: Flow) -> Fleet:

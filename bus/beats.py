@@ -42,6 +42,25 @@ class Beat(Struct, frozen=True):
     """Of the newest `CacheChanged`; 0 where it publishes none."""
     adapters: tuple[str, ...] = ()
     """LoRA adapters that it was started with, in order of names."""
+    waiting: int = 0
+    """Of ``load``, requests that wait for pages, for KV that is on its way, or for their turn."""
+    running: int = 0
+    """Of ``load``, sequences that the next step computes: the batch."""
+    cached_pages: int = 0
+    """Of ``free_pages``, those that are kept for reuse until they are needed."""
+    granted_pages: int = 0
+    """Reserved, for another engine to write. The rest is in use."""
+    sending: int = 0
+    """Transfers out of here that go on."""
+    prefill_tokens: int = 0
+    """Counts, since the engine was started: of prompts, and of answers."""
+    decode_tokens: int = 0
+    matched_tokens: int = 0
+    """Of prompts, found in the prefix cache instead of being computed."""
+
+    @property
+    def used_pages(self) -> int:
+        return max(0, self.total_pages - self.free_pages - self.granted_pages)
 
     @property
     def credits(self) -> int:

@@ -95,6 +95,23 @@ class Subjects(Struct, frozen=True):
         return f"{self.namespace}.flow.*.move"
 
     @property
+    def watch(self) -> str:
+        """Where whoever looks says so."""
+        return f"{self.namespace}.watch"
+
+    def moves(self, router: str) -> str:
+        """Where a router tells of its flows, while somebody looks."""
+        return f"{self.namespace}.router.{token('router', router)}.moves"
+
+    @property
+    def every_moves(self) -> str:
+        return f"{self.namespace}.router.*.moves"
+
+    def look(self, router: str) -> str:
+        """Where a router is asked what it knows of one flow."""
+        return f"{self.namespace}.router.{token('router', router)}.look"
+
+    @property
     def every_cancel(self) -> str:
         return f"{self.namespace}.flow.*.cancel"
 

@@ -177,6 +177,14 @@ class FlowTrace:
         self._finish(self._root.closed(now, error, tuple(self._events)))
         self._over = True
 
+    def so_far(self, now: float) -> tuple[Span, ...]:
+        """What `drain` would give, and what is still open, as if it ended now. Changes nothing."""
+        opened = [*self._commands.values(), *([self._state] if self._state else [])]
+        if self._over or not self._sampled:
+            return tuple(self._finished)
+        root = self._root.closed(now, events=tuple(self._events))
+        return (*self._finished, *(one.closed(now) for one in opened), root)
+
     def drain(self) -> list[Span]:
         """The spans that ended since the last call, in the order they ended."""
         spans = list(self._finished)

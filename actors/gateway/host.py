@@ -17,11 +17,13 @@ from observability.metrics import Point
 from ..actor_metrics import bus_points
 from ..client import Client
 from ..clock import Clock
+from ..live.looking import Live
 from ..roster import BEAT_INTERVAL_S
 from ..router import Desk
 from .commanding import Commander
 from .errors import HttpError
 from .keys import Keys
+from .live import ASSETS, PAGE, LivePage, Sources
 from .metrics import Metrics
 from .microserving import Microserving
 from .openai import OpenAI
@@ -32,7 +34,7 @@ from .watching import Watcher
 logger = logging.getLogger("microserve.gateway")
 
 MAX_BODY_BYTES = 16 << 20
-OPEN_PATHS = ("/health",)
+OPEN_PATHS = ("/health", PAGE)
 """Need no key: they tell nothing of anybody's requests."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -45,6 +47,8 @@ class GatewayConfig(Struct, frozen=True):
     subjects: Subjects = Subjects()
     keys: tuple[str, ...] = ()
     """Whoever has one may use the gateway; none lets everybody in."""
+    operator_keys: tuple[str, ...] = ()
+    """Whoever has one may do so, too, and read on the live page what others ask and are told."""
 
 
 class GatewayHost:
@@ -57,17 +61,20 @@ class GatewayHost:
         desks: Mapping[str, Desk],
         spells: Mapping[str, Spell],
         clock: Clock,
+        sources: Sources = Sources(),  # noqa: B008 - frozen
     ) -> None:
-        """``desks`` and ``spells`` by model: what the paper's interface and log-probabilities need
-        of a tokenizer."""
+        """``desks`` and ``spells`` by model: what the paper's interface, log-probabilities and the
+        live page need of a tokenizer."""
         self.bus, self.config = bus, config
-        self._keys = Keys(config.keys)
+        self._keys = Keys((*config.keys, *config.operator_keys))
         self._client = Client(bus, config.subjects)
         self._watcher = Watcher(bus, config.subjects, clock)
         self._metrics = Metrics()
         self._openai = OpenAI(self._client, self._watcher, self._metrics, spells, clock)
         self._commander = Commander(bus, config.subjects, self._watcher)
         self._paper = Microserving(self._commander, self._watcher, desks, spells)
+        self._live = Live(bus, config.subjects, clock)
+        self._page = LivePage(self._live, sources, spells, _readers(config))
         self.ready = asyncio.Event()
         """Set when requests are taken, at `url`."""
         self.url = ""
@@ -87,7 +94,9 @@ class GatewayHost:
                 host, port = runner.addresses[0][:2]
                 self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
                 self.ready.set()
-                await self._commander.sweep()
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._live.run())
+                    tasks.create_task(self._commander.sweep())
             finally:
                 await runner.cleanup()
                 await self._commander.stop()
@@ -100,7 +109,9 @@ class GatewayHost:
         app = web.Application(
             middlewares=[_in_openais_shape, self._for_keyholders], client_max_size=MAX_BODY_BYTES
         )
-        app.add_routes([*self._openai.routes(), *self._paper.routes(), *self._own_routes()])
+        for part in (self._openai, self._paper, self._page):
+            app.add_routes(part.routes())
+        app.add_routes(self._own_routes())
         return app
 
     def _own_routes(self) -> Iterable[web.RouteDef]:
@@ -119,11 +130,18 @@ class GatewayHost:
 
     @web.middleware
     async def _for_keyholders(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        is_open = request.path in OPEN_PATHS
+        is_open = request.path in OPEN_PATHS or request.path.startswith(ASSETS)
         if not is_open and not self._keys.admits(request.headers.get("Authorization", "")):
             why = "give a valid API key, as 'Authorization: Bearer KEY'"
             raise HttpError(401, why, "invalid_api_key")
         return await handler(request)
+
+
+def _readers(config: GatewayConfig) -> Callable[[str], bool]:
+    """Who may read what others ask and are told, by the header `Authorization`. Users' keys are
+    many people's: where there are such, only an operator's will do."""
+    operators = Keys(config.operator_keys)
+    return lambda given: not config.keys or (bool(operators) and operators.admits(given))
 
 
 @web.middleware

@@ -22,6 +22,8 @@ MADE_OF_A_NAME: list[Callable[[str], str]] = [
     SUBJECTS.event,
     SUBJECTS.tokens,
     SUBJECTS.beat,
+    SUBJECTS.moves,
+    SUBJECTS.look,
     SUBJECTS.cancel,
     lambda name: SUBJECTS.command(name, "query"),
     lambda name: SUBJECTS.command("engine", name),

@@ -10,6 +10,7 @@ import openai
 
 from actors.clock import monotone
 from actors.gateway.host import GatewayConfig, GatewayHost
+from actors.gateway.live import Sources
 from actors.intake import Limits
 from actors.router import Desk
 from bus.memory import MemoryBus
@@ -17,14 +18,17 @@ from tests.system.fleet import Fleet, Numbers
 
 
 @asynccontextmanager
-async def gateway(system: Fleet, *keys: str) -> AsyncIterator[GatewayHost]:
+async def gateway(
+    system: Fleet, *keys: str, operator_keys: tuple[str, ...] = (), sources: Sources | None = None
+) -> AsyncIterator[GatewayHost]:
     """At `GatewayHost.url` while the block lasts."""
     async with MemoryBus(system.broker) as bus:
         spells = {system.model: lambda token: f"{token} ".encode()}
         limits = Limits(1024, 1000, ("disaggregated",))
         desks = {system.model: Desk(Numbers(), limits)}
-        config = GatewayConfig(port=0, keys=keys)
-        host = GatewayHost(bus, config, desks, spells, monotone())
+        config = GatewayConfig(port=0, keys=keys, operator_keys=operator_keys)
+        found = sources or Sources(versions=system.versions)
+        host = GatewayHost(bus, config, desks, spells, monotone(), found)
         task = asyncio.create_task(host.run())
         try:
             async with asyncio.timeout(10):

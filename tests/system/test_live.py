@@ -1,0 +1,148 @@
+"""What the gateway tells the live page, from a whole fleet in one process."""
+
+from __future__ import annotations
+
+import asyncio
+
+from bus.interface import Message
+from bus.memory import MemoryBus
+from bus.public import GenerateRequest
+from tests.system.fleet import Fleet, fake_model, fleet
+from tests.system.gateway import gateway
+from tests.system.watching import WITHIN_S, fetched, watching
+
+PROMPT = tuple(range(40, 60))
+SLOW = fake_model(step_s=0.05)
+
+
+def asked(num_tokens: int = 4, orchestration: str = "disaggregated") -> GenerateRequest:
+    return GenerateRequest(PROMPT, max_tokens=num_tokens, orchestration=orchestration)
+
+
+async def until_silent(system: Fleet) -> None:
+    """Returns when the router has nobody left to tell."""
+    async with asyncio.timeout(WITHIN_S):
+        while system.router.is_watched:  # noqa: ASYNC110 - when a lease is over, nobody is told
+            await asyncio.sleep(0.05)
+
+
+async def test_nobody_looks_nothing_is_told_and_somebody_looks_and_sees_a_flow_come_and_go() -> (
+    None
+):
+    async with (
+        fleet(fake_model()) as system,
+        gateway(system) as host,
+        MemoryBus(system.broker) as bus,
+    ):
+        heard: list[str] = []
+
+        async def hear(message: Message) -> None:
+            heard.append(message.subject)
+
+        await bus.subscribe("ms.router.*.moves", hear)
+        await bus.subscribe("ms.watch", hear)
+        await system.ask(asked())
+        unwatched = list(heard)
+
+        async with watching(host.url) as watcher:
+            await watcher.until(lambda w: len(w.engines) == 2 and "ms.router.r0.moves" in heard)
+            _, done = await system.ask(asked(8))
+            await watcher.until(lambda w: done.flow in w.ended)
+        await until_silent(system)
+        heard.clear()
+        await system.ask(asked())
+
+        assert unwatched == []
+        assert heard == []
+        flow, strategy, outcome, jct_s, num_tokens, ttft_s = watcher.ended[done.flow]
+        assert (flow, strategy, outcome) == (done.flow, "disaggregated@installed", "finished")
+        assert num_tokens == 8
+        assert 0 < ttft_s <= jct_s
+        assert watcher.passed[strategy, "Idle", "Submitted", "Preparing"] == 1
+        engine = watcher.engines["d0"]
+        assert (engine["role"], engine["status"], engine["total_pages"]) == ("decode", "alive", 256)
+        assert sum(engine[f"{o}_pages"] for o in ("free", "cached", "granted", "used")) == 256
+        await system.idle()
+
+
+async def test_an_engine_that_is_killed_is_shown_as_lost() -> None:
+    engines = {"p0": "prefill", "d0": "decode", "d1": "decode"}
+    async with fleet(fake_model(), engines) as system, gateway(system) as host:  # type: ignore[arg-type]
+        async with watching(host.url) as watcher:
+            await watcher.until(lambda w: len(w.engines) == 3)
+            system.members["d1"].kill()
+
+            await watcher.until(lambda w: w.engines["d1"]["status"] == "lost")
+
+        assert watcher.engines["d0"]["status"] == "alive"
+
+
+async def test_a_flow_is_looked_at_while_it_goes_on_and_when_it_is_over() -> None:
+    async with fleet(SLOW) as system, gateway(system) as host, watching(host.url) as watcher:
+        answer = asyncio.create_task(system.ask(asked(30)))
+        await watcher.until(lambda w: any(f[2] == "Generating" for f in w.flows.values()))
+        [flow] = watcher.flows
+        going_on = (await fetched(host.url, f"/live/flows/{flow}"))[1]
+        tokens, _ = await answer
+        await watcher.until(lambda w: flow in w.ended)
+        status, over = await fetched(host.url, f"/live/flows/{flow}")
+
+        assert going_on["goes_on"]
+        assert going_on["state"] in ("Sending", "Generating")
+        assert [t for t, _ in going_on["prompt"]["tokens"]] == list(PROMPT)
+        assert "send StartGenerate" in {bar["name"] for bar in going_on["bars"]}
+        assert (status, over["goes_on"], over["state"]) == (200, False, "finished")
+        assert [t for t, _ in over["answers"][0]["tokens"]] == tokens
+        assert over["answers"][0]["tokens"][0][1] == f"{tokens[0]} "
+        assert over["bars"][0]["name"] == "microserve.request"
+
+
+async def test_an_unknown_flow_and_an_unknown_file_are_told_of() -> None:
+    async with fleet(fake_model()) as system, gateway(system) as host:
+        flow = await fetched(host.url, f"/live/flows/{'0' * 32}")
+        file = await fetched(host.url, "/live/page/..%2Flooking.py")
+        strategy = await fetched(host.url, "/live/strategies/nobody@3")
+
+        assert (flow[0], flow[1]["error"]["code"]) == (404, "no_such_flow")
+        assert file[0] == 404
+        assert strategy[0] == 404
+        assert "no version nobody@3" in strategy[1]["error"]["message"]
+
+
+async def test_with_keys_users_see_how_it_goes_and_operators_what_is_said() -> None:
+    async with (
+        fleet(SLOW) as system,
+        gateway(system, "user", operator_keys=("boss",)) as host,
+    ):
+        refused, _ = await fetched(host.url, "/live/events")
+        async with watching(host.url, "user") as watcher:
+            answer = asyncio.create_task(system.ask(asked(10)))
+            await watcher.until(lambda w: bool(w.flows))
+            [flow] = watcher.flows
+            by_user = (await fetched(host.url, f"/live/flows/{flow}", "user"))[1]
+            by_boss = (await fetched(host.url, f"/live/flows/{flow}", "boss"))[1]
+            await answer
+
+        assert refused == 401
+        assert (by_user["withheld"], by_user["prompt"]["tokens"]) == (True, [])
+        assert by_user["prompt"]["num_tokens"] == len(PROMPT)
+        assert (by_boss["withheld"], len(by_boss["prompt"]["tokens"])) == (False, len(PROMPT))
+
+
+async def test_a_strategy_is_shown_with_its_source_its_versions_and_its_diagram() -> None:
+    async with fleet(fake_model()) as system, gateway(system) as host:
+        ref = "data_parallel"
+        source = (await fetched(host.url, f"/live/strategies/{ref}"))[1]["source"]
+        version = await system.versions.add(ref, f"{source}\n# mine\n", "mine.py", "well")
+        await system.versions.activate(ref, version.ref, 0.25)
+
+        shown = (await fetched(host.url, f"/live/strategies/{version.ref}"))[1]
+        diagram = (await fetched(host.url, f"/live/diagrams/{version.ref}"))[1]
+
+        assert shown["source"].endswith("# mine\n")
+        assert [(v["ref"], v["serves"]) for v in shown["versions"]] == [
+            ("data_parallel@installed", ["75% of requests for data_parallel"]),
+            ("data_parallel@1", ["25% of requests for data_parallel"]),
+        ]
+        assert diagram["states"] == ["Idle", "Generating", "Done"]
+        assert [(line["begin"], line["end"]) for line in diagram["lines"]] == [(0, 1), (1, 2)]
