@@ -335,7 +335,7 @@ class RouterCore:
         if beat.leaving:
             return effects
         self._table.roster, _ = self.roster.heard(beat, now)
-        self.standing.heard(beat)
+        self.standing.heard(beat, now)
         return effects + self._ask_for_snapshot(beat.engine, self._told.heard(beat, now))
 
     def _cache_changed(self, change: CacheChanged, now: float) -> list[Effect]:
