@@ -32,7 +32,7 @@ class Attendance:
         if beat.leaving:
             return effects
         self._table.roster, _ = self._table.roster.heard(beat, now)
-        self._table.standing.heard(beat)
+        self._table.standing.heard(beat, now)
         return effects + self._ask_for_snapshot(beat.engine, self._table.told.heard(beat, now))
 
     def cache_changed(self, change: CacheChanged, now: float) -> list[Effect]:

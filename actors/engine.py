@@ -41,6 +41,9 @@ from .roster import BEAT_INTERVAL_S
 logger = logging.getLogger("microserve.engine")
 
 GOODBYE_WITHIN_S = 1.0
+LOOK_EVERY_S = 0.02
+"""A busy engine is in a step at nearly every beat. So what a beat tells is gathered between two
+steps, and is no older than this and a step."""
 
 _ACCEPTED = encode(Accepted())
 
@@ -107,7 +110,7 @@ class EngineHost:
         self._pending: deque[_Pending] = deque()
         self._stepping = False
         self._wake = asyncio.Event()
-        self._latest = beat()
+        self._latest, self._looked_s = beat(), clock()
         self.ready = asyncio.Event()
         """Set when the engine listens and the first beat is out."""
 
@@ -198,6 +201,8 @@ class EngineHost:
             outcomes = await device.run(partial(self.engine.step, self.clock()))
         finally:
             self._stepping = False
+        if self.clock() - self._looked_s > LOOK_EVERY_S:
+            self._look()
         await self._carrier.carry(self.core.outcomes(outcomes, self.clock()))
         await self._tell_cache()
 
@@ -221,12 +226,16 @@ class EngineHost:
         while True:
             await self._tell_cache()
             if not self._stepping:
-                self._latest = self._beat()
+                self._look()
             await self._send_beat(self._latest)
             if not self.ready.is_set():
                 await self.bus.flush()
                 self.ready.set()
             await asyncio.sleep(BEAT_INTERVAL_S)
+
+    def _look(self) -> None:
+        """A beat that comes while a step has the engine tells what was seen last."""
+        self._latest, self._looked_s = self._beat(), self.clock()
 
     async def _send_beat(self, beat: Beat) -> None:
         await self.bus.publish(self.core.subjects.beat(self.core.name), encode(beat))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +34,7 @@ from orchestrations.machine import Done, Idle, Instruction, State
 from .admission import Waiter
 from .catalog import Serving
 from .recording import MAX_STEPS, RecordedStep, Recording
+from .standing import Work
 
 ANSWERS: dict[type, str] = {
     Prepared: "PrepRecv",
@@ -81,6 +82,9 @@ class Flow:
     attempt: int = 1
     owed: dict[tuple[str, str], Order] = field(default_factory=dict)
     """Commands without an answer, by (verb, engine)."""
+    pending: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Tokens of the prompt that an engine was told to compute, and has not said that it has, by
+    (verb, engine)."""
     touched: set[str] = field(default_factory=set)
     """Engines that may hold something for this flow."""
     answers: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -121,6 +125,7 @@ class Flow:
         key = (verb_of(answer), engine)
         if key not in self.owed:
             return False
+        self.pending.pop(key, None)
         if not isinstance(answer, Started):
             del self.owed[key]
         if isinstance(answer, LAST_ANSWERS) and not self.owes(engine):
@@ -138,6 +143,14 @@ class Flow:
         self.touched.add(command.engine)
         return order
 
+    def works(self) -> dict[str, Work]:
+        """What engines have to do for it, by name, as far as they have not said that they did."""
+        answers = {e: self.request.sampling.n for verb, e in self.owed if verb == "StartGenerate"}
+        tokens = Counter[str]()
+        for (_, engine), num_tokens in self.pending.items():
+            tokens[engine] += num_tokens
+        return {e: Work(tokens[e], answers.get(e, 0)) for e in {*tokens, *answers}}
+
     def heard(self, more: Followed, now: float) -> None:
         """More of the answer; what was seen already adds nothing."""
         self.active_s = now
@@ -153,6 +166,7 @@ class Flow:
         verbs = [verb for verb, owing in self.owed if owing == engine]
         for verb in verbs:
             del self.owed[verb, engine]
+            self.pending.pop((verb, engine), None)
         self.touched.discard(engine)
         return verbs
 
@@ -160,6 +174,7 @@ class Flow:
         """What follows is a new attempt: nothing that was ordered before is waited for."""
         self.attempt += 1
         self.owed.clear()
+        self.pending.clear()
         self.touched.clear()
 
     def chain(self, page_size: int) -> tuple[int, ...]:

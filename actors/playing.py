@@ -147,12 +147,13 @@ class Player:
         for page_size in self._table.standing.page_sizes(flow.model):
             begin = max(begin, flow.cached.get(engine, 0) * page_size)
             self._table.sent.sent(engine, flow.chain(page_size)[: end // page_size])
-        self._table.standing.gave(engine, max(0, end - begin))
+        flow.pending[_name(command), engine] = max(0, end - begin)
 
     def _claim(self, flow: Flow) -> None:
         standing = self._table.standing
         flow.claims = claims(flow.request, flow.state, flow.touched, (), standing)
         standing.claim(flow.id, flow.claims)
+        standing.work(flow.id, flow.works() if flow.claims else {})
 
     # --- what goes wrong ---
 

@@ -1,7 +1,8 @@
 """The engines as strategies see them: their heartbeats, and what was given out since.
 
-Beats are half a second old. What this router has at an engine is counted exactly, flow by flow;
-what others have there is what its last beat said beyond that:
+Beats are half a second old. What this router has at an engine is counted exactly, flow by flow:
+what it ordered there and has not heard the end of. What others have there is what the last beat
+said beyond that:
 
 ```
 slots or pages  |<- ours now ->|<- of others, by the last beat ->|<---- room ---->|
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from math import exp
 from typing import Final, TypeAlias
 
 from msgspec import Struct
@@ -24,30 +26,53 @@ from bus.ranking import Ranking
 from .rooms import Rooms
 
 UNLIMITED: Final = 1 << 30
+SHARE_MEMORY_S: Final = 2.0
+"""Seconds after which the share of time that went to prompts counts for a third."""
 
 Claims: TypeAlias = Mapping[str, int]
 """Pages that a flow may come to need, by engine. One claim takes one slot, too."""
+
+
+class Work(Struct, frozen=True):
+    """What one flow has one engine do."""
+
+    prompt_tokens: int = 0
+    """That it was told to compute, and has not said that it has."""
+    answers: int = 0
+    """That it decodes, or will once their prompt is there."""
 
 
 class _Known(Struct):
     """One engine."""
 
     beat: Beat
+    heard_s: float
     flows: int = 0
     """Ours."""
     pages: int = 0
     """That ours may come to need."""
     others_load: int = 0
     others_pages: int = 0
-    given_tokens: int = 0
-    """Of prompts that we gave it since the last beat."""
+    others_tokens: int = 0
+    prompt_tokens: int = 0
+    answers: int = 0
+    prefill_share: float = 0.0
     is_full: bool = False
     """It said so, after its last beat."""
 
-    def update(self, beat: Beat) -> None:
-        self.beat, self.given_tokens, self.is_full = beat, 0, False
+    def update(self, beat: Beat, now: float) -> None:
+        self._share(beat, now)
+        self.beat, self.heard_s, self.is_full = beat, now, False
+        self.others_tokens = max(0, beat.waiting_tokens - self.prompt_tokens)
         self.others_load = max(0, beat.load - self.flows)
         self.others_pages = max(0, beat.total_pages - beat.free_pages - self.pages)
+
+    def _share(self, beat: Beat, now: float) -> None:
+        seconds, spent_s = now - self.heard_s, beat.prefill_s - self.beat.prefill_s
+        if seconds <= 0 or spent_s < 0:  # a beat of another epoch
+            return
+        keep = exp(-seconds / SHARE_MEMORY_S)
+        self.prefill_share = keep * self.prefill_share + (1 - keep) * min(1.0, spent_s / seconds)
 
     @property
     def slots(self) -> int:
@@ -68,9 +93,13 @@ class _Known(Struct):
             load=self.flows + self.others_load,
             free_pages=self.free_pages,
             epoch=beat.epoch,
-            waiting_tokens=beat.waiting_tokens + self.given_tokens,
+            waiting_tokens=self.prompt_tokens + self.others_tokens,
+            decoding=self.answers + self.others_load,
             prefill_tokens_per_s=beat.prefill_tokens_per_s,
+            prefill_share=self.prefill_share,
             decode_step_s=beat.decode_step_s,
+            decode_base_s=beat.decode_base_s,
+            decode_row_s=beat.decode_row_s,
             transfer_bytes_per_s=beat.transfer_bytes_per_s,
             kv_bytes_per_token=beat.kv_bytes_per_token,
             credits=self.slots,
@@ -104,19 +133,19 @@ class Standing:
         self._sites: dict[str, _Site] = defaultdict(_Site)
         """By model."""
         self._claims: dict[str, Claims] = {}
+        self._works: dict[str, Mapping[str, Work]] = {}
 
     # --- what happened --------------------------------------------------------------------------
 
-    def heard(self, beat: Beat) -> None:
+    def heard(self, beat: Beat, now: float) -> None:
         known = self._known.get(beat.engine)
         if known is not None and _is_same_place(known.beat, beat):
-            known.update(beat)
+            known.update(beat, now)
             self._refresh(beat.engine)
             return
         self.lost(beat.engine)
-        held = [claims[beat.engine] for claims in self._claims.values() if beat.engine in claims]
-        known = self._known[beat.engine] = _Known(beat, len(held), sum(held))
-        known.update(beat)
+        known = self._known[beat.engine] = self._newcomer(beat, now)
+        known.update(beat, now)
         self._sites[beat.model].page_sizes[beat.page_size] += 1
         self._refresh(beat.engine)
 
@@ -139,11 +168,17 @@ class Standing:
                 known.pages += claims.get(engine, 0) - before.get(engine, 0)
                 self._refresh(engine)
 
-    def gave(self, engine: str, num_tokens: int) -> None:
-        """It was ordered to compute so many tokens of a prompt."""
-        if engine in self._known:
-            self._known[engine].given_tokens += num_tokens
-            self._refresh(engine)
+    def work(self, flow: str, works: Mapping[str, Work]) -> None:
+        """What the flow has engines do from now on; nothing where it has ended."""
+        before = self._works.pop(flow, {})
+        if works:
+            self._works[flow] = works
+        for engine in {**before, **works}:
+            known, was, now = self._known.get(engine), before.get(engine), works.get(engine)
+            if known is not None and was != now:
+                known.prompt_tokens += (now or _IDLE).prompt_tokens - (was or _IDLE).prompt_tokens
+                known.answers += (now or _IDLE).answers - (was or _IDLE).answers
+                self._refresh(engine)
 
     def is_full(self, engine: str) -> None:
         """It refused for want of room: it has none until it says otherwise."""
@@ -218,7 +253,24 @@ class Standing:
         for name, known in self._known.items():
             held = [has[name] for has in claims.values() if name in has]
             assert (known.flows, known.pages) == (len(held), sum(held)), name
+            works = [has[name] for has in self._works.values() if name in has]
+            assert known.prompt_tokens == sum(w.prompt_tokens for w in works), name
+            assert known.answers == sum(w.answers for w in works), name
             assert self._sites[known.beat.model].ranking.engines[name] == known.engine(), name
+
+    def _newcomer(self, beat: Beat, now: float) -> _Known:
+        """With what flows may have there already: it was lost, and is back."""
+        name = beat.engine
+        held = [claims[name] for claims in self._claims.values() if name in claims]
+        works = [works[name] for works in self._works.values() if name in works]
+        return _Known(
+            beat,
+            now,
+            flows=len(held),
+            pages=sum(held),
+            prompt_tokens=sum(work.prompt_tokens for work in works),
+            answers=sum(work.answers for work in works),
+        )
 
     def _refresh(self, engine: str) -> None:
         known = self._known[engine]
@@ -227,3 +279,6 @@ class Standing:
 
 def _is_same_place(one: Beat, other: Beat) -> bool:
     return (one.model, one.page_size) == (other.model, other.page_size)
+
+
+_IDLE: Final = Work()

@@ -68,7 +68,7 @@ def _standing(size: int) -> Standing:
     """A router's view of so many engines of all roles and four groups, none like another."""
     standing = Standing()
     for number in range(size):
-        standing.heard(_beat(number))
+        standing.heard(_beat(number), 0.0)
     return standing
 
 
@@ -102,7 +102,7 @@ def _beating(standing: Standing) -> Callable[[], object]:
 
     def beat() -> None:
         number = next(numbers)
-        standing.heard(_beat(number * 7 % 1000))
+        standing.heard(_beat(number * 7 % 1000), number * 1e-3)
 
     return beat
 

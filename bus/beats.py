@@ -29,10 +29,16 @@ class Beat(Struct, frozen=True):
     """Requests that it computes at once; 0 where it does not say."""
     waiting_tokens: int = 0
     """Of prompts that it has still to compute."""
+    prefill_s: float = 0.0
+    """Spent on prompts in this epoch so far: two beats tell which share of the time that is."""
     prefill_tokens_per_s: float = 0.0
     """Rates are measured by the engine in its last seconds of work; 0 where there was none yet."""
     decode_step_s: float = 0.0
     """Of a step that computes answers only."""
+    decode_base_s: float = 0.0
+    """Of such a step, what it takes whatever the number of answers."""
+    decode_row_s: float = 0.0
+    """What each answer adds to it."""
     transfer_bytes_per_s: float = 0.0
     """Of what it sent, while bytes moved."""
     kv_bytes_per_token: int = 0

@@ -38,7 +38,8 @@ class Engine(Struct, frozen=True):
     """Tokens at the start of *this flow's* prompt that are in its prefix cache, as far as the
     router knows."""
     waiting_tokens: int = 0
-    """Tokens of prompts that it has yet to compute."""
+    """Tokens of prompts that it has yet to compute: of ours exactly, of other routers' as its last
+    beat said."""
     prefill_tokens_per_s: float = 0.0
     decode_step_s: float = 0.0
     """How long a step takes now that decodes everything that runs."""
@@ -48,6 +49,15 @@ class Engine(Struct, frozen=True):
     """Requests that it takes on now; without one, a further request waits or is refused."""
     group: str = ""
     """Whom it is for, such as a topic or a tenant; empty is everybody."""
+    prefill_share: float = 0.0
+    """Of the last seconds, what it spent on prompts: 0 to 1."""
+    decoding: int = 0
+    """Answers that it decodes, or will once their prompts are there. Of other routers' requests,
+    all."""
+    decode_base_s: float = 0.0
+    """Of a step that computes answers only, what it takes whatever the number of answers."""
+    decode_row_s: float = 0.0
+    """What each answer adds to it."""
 
     def plays(self, role: Role) -> bool:
         return role == "both" or self.role in (role, "both")

@@ -7,6 +7,8 @@ from typing import Final
 
 MEMORY_S: Final = 10.0
 """Busy seconds after which what was measured before counts for a third."""
+LEAST_SPREAD: Final = 0.5
+"""Answers, squared: steps that differ by less tell a line from noise no better than a guess."""
 
 
 class Rate:
@@ -32,11 +34,51 @@ class Rate:
         return self._amount / self._seconds if self._seconds else 0.0
 
 
+class Trend:
+    """A straight line through what was measured, older steps counting less.
+
+    Where all steps had about the same number of answers, nobody can tell what one more adds: then
+    the line is flat. It never falls, nor is it below zero anywhere.
+    """
+
+    def __init__(self, memory_s: float = MEMORY_S) -> None:
+        self._memory_s = memory_s
+        self._weight = self._x = self._y = self._xx = self._xy = 0.0
+
+    def add(self, x: float, seconds: float) -> None:
+        """``x`` took ``seconds``."""
+        keep = exp(-seconds / self._memory_s)
+        self._weight = self._weight * keep + 1
+        self._x = self._x * keep + x
+        self._y = self._y * keep + seconds
+        self._xx = self._xx * keep + x * x
+        self._xy = self._xy * keep + x * seconds
+
+    @property
+    def slope_s(self) -> float:
+        """Seconds that one more adds; 0 where nothing was measured yet."""
+        if not self._x:
+            return 0.0
+        x, y = self._x / self._weight, self._y / self._weight
+        spread, together = self._xx / self._weight - x * x, self._xy / self._weight - x * y
+        return min(max(0.0, together / (spread + LEAST_SPREAD)), y / x)
+
+    @property
+    def base_s(self) -> float:
+        """Seconds that it takes before the first; 0 where nothing was measured yet."""
+        if not self._weight:
+            return 0.0
+        return max(0.0, (self._y - self.slope_s * self._x) / self._weight)
+
+
 class Rates:
     """What routers are told in heartbeats."""
 
     def __init__(self) -> None:
         self._prefill, self._decode, self._transfer = Rate(), Rate(), Rate()
+        self._step = Trend()
+        self.prefill_s = 0.0
+        """Spent on prompts so far."""
 
     def stepped(self, prefill_tokens: int, num_decoding: int, seconds: float) -> None:
         """A step computed so many tokens of prompts, and one each for so many answers.
@@ -46,9 +88,12 @@ class Rates:
         """
         if num_decoding and not prefill_tokens:
             self._decode.add(1, seconds)
+            self._step.add(num_decoding, seconds)
         elif prefill_tokens:
-            answers_s = self.decode_step_s if num_decoding else 0.0
-            self._prefill.add(prefill_tokens, max(seconds - answers_s, seconds / 2))
+            answers_s = self._answers_s(num_decoding) if num_decoding else 0.0
+            prompts_s = max(seconds - answers_s, seconds / 2)
+            self._prefill.add(prefill_tokens, prompts_s)
+            self.prefill_s += prompts_s
 
     def sent(self, num_bytes: int, seconds: float) -> None:
         """A transfer took ``seconds`` in which bytes moved."""
@@ -64,5 +109,18 @@ class Rates:
         return 1 / self._decode.per_s if self._decode.per_s else 0.0
 
     @property
+    def decode_base_s(self) -> float:
+        """Of the same step, what it takes whatever the number of answers."""
+        return self._step.base_s
+
+    @property
+    def decode_row_s(self) -> float:
+        """What each answer adds to it."""
+        return self._step.slope_s
+
+    @property
     def transfer_bytes_per_s(self) -> float:
         return self._transfer.per_s
+
+    def _answers_s(self, num_decoding: int) -> float:
+        return self.decode_base_s + num_decoding * self.decode_row_s

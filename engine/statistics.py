@@ -63,9 +63,13 @@ class EngineStatistics(Struct, frozen=True):
     failed_steps: int
     waiting_tokens: int
     """Of prompts, to be computed yet."""
+    prefill_s: float
+    """Spent on prompts since the engine was made."""
     prefill_tokens_per_s: float
     """Rates are of the last seconds of work; 0 where there was none yet."""
     decode_step_s: float
+    decode_base_s: float
+    decode_row_s: float
     transfer_bytes_per_s: float
 
     @property

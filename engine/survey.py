@@ -48,8 +48,11 @@ def survey(parts: Parts) -> EngineStatistics:
         refused=counters.refused,
         failed_steps=counters.failed_steps,
         waiting_tokens=parts.scheduler.num_pending_tokens,
+        prefill_s=counters.rates.prefill_s,
         prefill_tokens_per_s=counters.rates.prefill_tokens_per_s,
         decode_step_s=counters.rates.decode_step_s,
+        decode_base_s=counters.rates.decode_base_s,
+        decode_row_s=counters.rates.decode_row_s,
         transfer_bytes_per_s=counters.rates.transfer_bytes_per_s,
     )
 

@@ -100,4 +100,5 @@ class EngineSeen:
         (begin_s, first), (end_s, last) = self._beats[0], self._beats[-1]
         if self.status != "alive" or end_s <= begin_s:
             return 0.0
-        return round((getattr(last, count) - getattr(first, count)) / (end_s - begin_s), 1)
+        made: int = getattr(last, count) - getattr(first, count)
+        return round(made / (end_s - begin_s), 1)

@@ -7,8 +7,9 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 
-from actors.clock import monotone
+from actors.clock import Clock, monotone
 from actors.engine import EngineHost, NewsFeed
 from actors.hosting import HostCore
 from bus.codec import decode, encode
@@ -112,14 +113,20 @@ class Router:
 
 
 @asynccontextmanager
-async def host() -> AsyncIterator[tuple[Stepping, EngineHost, Router]]:
-    broker, engine = MemoryBroker(), Stepping()
+async def host(
+    engine: Stepping | None = None, clock: Clock | None = None
+) -> AsyncIterator[tuple[Stepping, EngineHost, Router]]:
+    """Every beat that is made has a load of one more."""
+    broker, engine, loads = MemoryBroker(), engine or Stepping(), count()
     async with MemoryBus(broker) as theirs, MemoryBus(broker) as ours:
         router = Router(theirs)
         await router.listen()
-        beat = Beat("e0", 1, "m", "both", 0, 1, 1, 16, 99, "c")
         core = HostCore("e0", 1, engine, Subjects())
-        host = EngineHost(ours, core, engine, lambda: beat, NullSink(), monotone())
+
+        def beat() -> Beat:
+            return Beat("e0", 1, "m", "both", next(loads), 1, 1, 16, 99, "c")
+
+        host = EngineHost(ours, core, engine, beat, NullSink(), clock or monotone())
         task = asyncio.create_task(host.run())
         await host.ready.wait()
         try:
@@ -233,3 +240,29 @@ async def test_the_last_beat_says_goodbye() -> None:
             router.beats.get_nowait()
     # The host ended inside; what it said last is in the queue.
     assert router.beats.get_nowait().leaving
+
+
+class SecondStepHangs(Stepping):
+    """The first step is over at once, and the second only when it may go on."""
+
+    def step(self, now: float) -> list[Outcome]:
+        if self.has_made_a_step:
+            return super().step(now)
+        self.has_made_a_step = True
+        return []
+
+    has_made_a_step = False
+
+
+async def test_a_beat_during_a_step_tells_what_was_so_before_it() -> None:
+    seconds = count()
+    async with host(SecondStepHangs(), lambda: float(next(seconds))) as (engine, _, router):
+        at_rest = (await router.beats.get()).load
+        engine.has_work = True
+        await router.order(QUERY)
+        await asyncio.to_thread(engine.stepping.wait, 5)
+
+        async with asyncio.timeout(5):
+            busy = (await router.beats.get()).load
+
+        assert busy > at_rest

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
-from actors.standing import Standing
+from actors.standing import Standing, Work
 from bus.fleet import Engine
 from bus.messages import Beat
 
@@ -17,7 +18,7 @@ BEAT = Beat("e0", 1, "m", "both", 0, 10, 10, 16, 1024, "same", slots=4)
 def standing(*beats: Beat) -> Standing:
     it = Standing()
     for beat in beats or (BEAT,):
-        it.heard(beat)
+        it.heard(beat, 0.0)
     return it
 
 
@@ -28,11 +29,29 @@ def engine(it: Standing, **more: int) -> Engine:
 def test_an_engine_is_what_its_beat_says() -> None:
     beat = replace(
         BEAT, role="prefill", load=1, waiting_tokens=7, prefill_tokens_per_s=8.0, decode_step_s=0.5,
-        transfer_bytes_per_s=9.0, kv_bytes_per_token=3, group="law",
+        transfer_bytes_per_s=9.0, kv_bytes_per_token=3, group="law", decode_base_s=0.3,
+        decode_row_s=0.1,
     )  # fmt: skip
 
     assert standing(beat).fleet("m", {}).engines == (
-        Engine("e0", "prefill", 1, 10, 1, 0, 7, 8.0, 0.5, 9.0, 3, credits=3, group="law"),
+        Engine(
+            "e0",
+            "prefill",
+            1,
+            10,
+            1,
+            0,
+            7,
+            8.0,
+            0.5,
+            9.0,
+            3,
+            credits=3,
+            group="law",
+            decoding=1,
+            decode_base_s=0.3,
+            decode_row_s=0.1,
+        ),
     )
     assert standing(beat).fleet("another", {}).engines == ()
 
@@ -47,7 +66,7 @@ def test_engines_come_in_the_order_of_their_names_each_with_its_model() -> None:
 def test_what_was_given_out_since_the_last_beat_counts() -> None:
     it = standing(replace(BEAT, load=1))
     it.claim("f", {"e0": 3})
-    it.gave("e0", 100)
+    it.work("f", {"e0": Work(100, 1)})
 
     seen = engine(it)
 
@@ -57,18 +76,51 @@ def test_what_was_given_out_since_the_last_beat_counts() -> None:
 def test_what_a_beat_already_counts_is_not_counted_twice() -> None:
     it = standing()
     it.claim("f", {"e0": 3})
-    it.gave("e0", 100)
+    it.work("f", {"e0": Work(100, 1)})
 
-    it.heard(replace(BEAT, load=1, free_pages=8, waiting_tokens=60))
+    it.heard(replace(BEAT, load=1, free_pages=8, waiting_tokens=60), 0.5)
 
     seen = engine(it)
-    assert (seen.load, seen.credits, seen.free_pages, seen.waiting_tokens) == (1, 3, 7, 60)
+    assert (seen.load, seen.credits, seen.free_pages, seen.waiting_tokens) == (1, 3, 7, 100)
+
+
+def test_a_prompt_waits_until_we_hear_that_it_is_computed_whatever_beats_say_meanwhile() -> None:
+    it = standing()
+    it.work("f", {"e0": Work(100, 1)})
+    it.work("g", {"e0": Work(50, 2)})
+    assert (engine(it).waiting_tokens, engine(it).decoding) == (150, 3)
+
+    it.heard(replace(BEAT, load=2, waiting_tokens=170), 0.5)
+    it.work("f", {"e0": Work(0, 1)})
+    assert (engine(it).waiting_tokens, engine(it).decoding) == (70, 5)
+
+    it.work("f", {})
+    it.work("g", {})
+    assert (engine(it).waiting_tokens, engine(it).decoding) == (20, 2)
+
+
+def test_the_share_of_time_that_goes_to_prompts_is_that_between_beats() -> None:
+    it = standing()
+    for beat in range(1, 20):
+        it.heard(replace(BEAT, prefill_s=beat * 0.2), beat * 0.5)
+    assert engine(it).prefill_share == pytest.approx(0.4, rel=0.02)
+
+    it.heard(replace(BEAT, prefill_s=19 * 0.2), 60.0)
+    assert engine(it).prefill_share == pytest.approx(0.0, abs=1e-6)
+
+
+def test_an_engine_that_began_anew_has_spent_nothing_yet() -> None:
+    it = standing(replace(BEAT, prefill_s=100.0))
+
+    it.heard(replace(BEAT, epoch=2, prefill_s=0.1), 0.5)
+
+    assert engine(it).prefill_share == 0.0
 
 
 def test_what_others_have_there_stays_when_ours_is_over() -> None:
     it = standing()
     it.claim("f", {"e0": 3})
-    it.heard(replace(BEAT, load=3, free_pages=5))
+    it.heard(replace(BEAT, load=3, free_pages=5), 0.5)
 
     it.claim("f", {})
 
@@ -96,7 +148,7 @@ def test_an_engine_that_said_it_is_full_has_no_credit_until_its_next_beat() -> N
     it.is_full("e0")
     assert engine(it).credits == 0
 
-    it.heard(BEAT)
+    it.heard(BEAT, 0.5)
     assert engine(it).credits == 4
 
 
@@ -123,7 +175,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(name=st.sampled_from("abc"), load=st.integers(0, 6), free=st.integers(0, 10),
           model=st.sampled_from("mn"))  # fmt: skip
     def beat(self, name: str, load: int, free: int, model: str) -> None:
-        self.it.heard(replace(BEAT, engine=name, load=load, free_pages=free, model=model))
+        self.it.heard(replace(BEAT, engine=name, load=load, free_pages=free, model=model), 0.0)
 
     @rule(name=st.sampled_from("abc"))
     def lost(self, name: str) -> None:
@@ -134,6 +186,12 @@ class AnyOrder(RuleBasedStateMachine):
     def claim(self, flow: str, claims: dict[str, int]) -> None:
         self.claims[flow] = claims
         self.it.claim(flow, claims)
+
+    @rule(flow=st.sampled_from("fgh"),
+          works=st.dictionaries(st.sampled_from("abcd"),
+                                st.builds(Work, st.integers(0, 5), st.integers(0, 2))))  # fmt: skip
+    def work(self, flow: str, works: dict[str, Work]) -> None:
+        self.it.work(flow, works)
 
     @rule(name=st.sampled_from("abc"))
     def full(self, name: str) -> None:

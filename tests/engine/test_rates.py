@@ -70,3 +70,48 @@ def test_of_a_mixed_step_the_prompts_get_what_answers_alone_would_not_have_taken
 
     assert rates.decode_step_s == pytest.approx(0.010)
     assert rates.prefill_tokens_per_s == pytest.approx(1000)
+
+
+@given(
+    st.floats(1e-4, 0.1),
+    st.floats(1e-5, 0.01),
+    st.lists(st.integers(1, 64), min_size=20, max_size=60, unique=True),
+)
+def test_what_a_step_takes_anyway_is_told_from_what_each_answer_adds(
+    base_s: float, row_s: float, batches: list[int]
+) -> None:
+    rates = Rates()
+    for num in batches:
+        rates.stepped(0, num, base_s + num * row_s)
+
+    assert rates.decode_base_s == pytest.approx(base_s, abs=0.2 * row_s)
+    assert rates.decode_row_s == pytest.approx(row_s, rel=0.02)
+
+
+@given(st.lists(st.tuples(st.integers(1, 64), st.floats(1e-4, 1)), min_size=1))
+def test_a_step_is_never_cheaper_with_more_answers_nor_free(steps: list[tuple[int, float]]) -> None:
+    rates = Rates()
+    for num, seconds in steps:
+        rates.stepped(0, num, seconds)
+
+    assert rates.decode_base_s >= 0
+    assert rates.decode_row_s >= 0
+    assert rates.decode_base_s + rates.decode_row_s > 0
+
+
+def test_steps_that_are_all_alike_say_nothing_of_one_answer_more() -> None:
+    rates = Rates()
+    for _ in range(10):
+        rates.stepped(0, 8, 0.010)
+
+    assert rates.decode_row_s == 0
+    assert rates.decode_base_s == pytest.approx(0.010)
+
+
+def test_the_time_for_prompts_adds_up() -> None:
+    rates = Rates()
+    rates.stepped(0, 4, 0.010)
+    rates.stepped(100, 4, 0.110)
+    rates.stepped(100, 0, 0.050)
+
+    assert rates.prefill_s == pytest.approx(0.150)
