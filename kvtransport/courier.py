@@ -24,13 +24,16 @@ from bus.wire import GrantRefused
 
 from . import grants
 from .effects import Connect, Drop, Effect, Flush, Get, Name, Put, Send, Tell
+from .granted import Offer
 from .grants import Grant
 from .layout import as_pages, check_pages, compress
-from .ledger import Home, Ledger
+from .ledger import Ledger
+from .opening import Life
 from .outbox import Outbox
+from .outgoing import Home, Write
 from .protocol import decode, encode
-from .receiving import Offer
-from .sending import Write
+from .receiving import Receiver
+from .sending import Sender
 from .transport import PeerId, Transport, TransportClosed, TransportStatistics, Unreachable
 from .transport import peer_id as peer_id_of
 
@@ -89,8 +92,9 @@ class Courier:
         self._clock, self._on_event = clock, on_event
         self.buffer = transport.allocate(config.shape.num_bytes)
         """The pool, writable: ``shape.num_bytes`` bytes, zeroed."""
-        home = Home(transport.address, transport.memory)
-        self._ledger = Ledger(config.engine, config.epoch, config.lease_s, home, config.shape)
+        life = Life(config.engine, config.epoch)
+        home = Home(transport.address, transport.memory, config.shape)
+        self._ledger = Ledger(Receiver(life, config.lease_s, config.shape), Sender(home))
         self._outbox = Outbox(transport, self._issued, clock)
         self._serials = itertools.count(1)
         self._lock = threading.Lock()
@@ -143,7 +147,7 @@ class Courier:
         return grants.seal(grant, self._config.key)
 
     def revoke(self, flow: str, attempt: int) -> None:
-        self._call(lambda: self._ledger.revoke((flow, attempt), "revoked"))
+        self._call(lambda: self._ledger.revoke((flow, attempt), "revoked", self._clock()))
 
     def open(self, flow: str, attempt: int, grant: bytes, begin: int, end: int) -> None:
         """As `Wire.open`; also refused, ``out_of_order``, while the name is in use here."""

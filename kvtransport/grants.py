@@ -19,7 +19,8 @@ from msgspec import Struct
 from bus.transfers import PoolShape
 from bus.wire import GrantRefused
 
-from .layout import differences, num_pages_of
+from .fitting import differences
+from .layout import num_pages_of
 
 _VERSION = b"\x01"
 _SIGNATURE_BYTES = 32
