@@ -223,10 +223,10 @@ class Receiver:
                 return self._confirm(state, now)
             case Withdrawing():
                 return []  # the answer is on its way
-            case _:
-                text = "the grant has ended"
-                refusal = Refuse(message.grant, message.transfer, "no_such_flow", text)
-                return [Send(peer, refusal)]
+            case Granted():
+                state = None  # a copy: nobody that recalls was let in
+        refusal = Refuse(message.grant, message.transfer, "no_such_flow", "the grant has ended")
+        return [Send(peer, refusal), *(self._fenced(state, message.reason) if state else [])]
 
     def _confirm(self, state: Confirming, now: float) -> list[Effect]:
         """Tell the lender that we have read, and ask whether we were in time."""
