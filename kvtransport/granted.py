@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
@@ -23,6 +23,8 @@ class Offer(Struct, frozen=True, eq=False):
     num_bytes: int
     expires_at: float
     """Until then a writer may open it."""
+    checked: bool = False
+    """Whether what comes must have the right checksums."""
 
 
 class Writer(Struct, frozen=True):
@@ -51,6 +53,14 @@ class Fencing(Struct, frozen=True, eq=False):
     reason: str
 
 
+class Checking(Struct, frozen=True, eq=False):
+    """Everything was written; the writer's sums are compared with ours."""
+
+    offer: Offer
+    writer: Writer
+    sums: bytes
+
+
 class Reads(Struct, frozen=True, eq=False):
     offer: Offer
     expires_at: float
@@ -61,6 +71,10 @@ class Reads(Struct, frozen=True, eq=False):
     read_s: float
     told_at: float
     """When the lender last heard of us."""
+    checked: bool
+    """Whether the lender wants to know the sums of what we read."""
+    lane: str = ""
+    """Known once everything is here."""
 
 
 class Confirming(Struct, frozen=True, eq=False):
@@ -77,5 +91,6 @@ class Withdrawing(Struct, frozen=True, eq=False):
     reason: str
 
 
-State: TypeAlias = Granted | Used | Fencing | Reads | Confirming | Withdrawing
+CORRUPT: Final = "what arrived is not what was sent: the checksums differ"
+State: TypeAlias = Granted | Used | Fencing | Checking | Reads | Confirming | Withdrawing
 TIMED = (Granted, Used, Fencing, Reads, Confirming)

@@ -50,6 +50,8 @@ class Grant(Struct, frozen=True):
     lease_s: float
     expires_at: float
     """Unix seconds; the writer must have been heard of by then."""
+    checked: bool = False
+    """Whether the receiver wants checksums of what is written."""
 
 
 _decoder = msgspec.msgpack.Decoder(Grant)

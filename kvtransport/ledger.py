@@ -94,6 +94,11 @@ class Ledger:
             return self._sender.flushed(number, lane, now)
         return self._receiver.flushed(number, lane, now)
 
+    def summed(self, number: int, sums: bytes, now: float) -> list[Effect]:
+        """The checksums that a `Sum` numbered so has asked for."""
+        side = self._sender if number > 0 else self._receiver
+        return side.summed(number, sums, now)
+
     def lost(self, peer: PeerId) -> list[Effect]:
         return self._receiver.lost(peer) + self._sender.lost(peer)
 

@@ -15,6 +15,7 @@ from bus.transfers import Delivered, PoolShape
 from .effects import Name
 from .grants import Grant
 from .layout import Offsets, Runs, check_pages
+from .protocol import Taken
 from .relaying import runs_between
 from .transport import PeerId, peer_id
 
@@ -44,6 +45,8 @@ class Home(Struct, frozen=True):
     memory: bytes
     """What lets a peer read and write it."""
     shape: PoolShape
+    checked: bool = False
+    """Whether all that is sent has checksums."""
 
 
 class Write(Struct, frozen=True, eq=False):
@@ -60,6 +63,8 @@ class Outgoing:
     grant: Grant
     remote: Offsets
     """The granted pages, in order."""
+    pages: Offsets
+    """Ours, in order; -1 where nothing was written yet."""
     missing: NDArray[np.bool_]
     """[layer, page of ours]: what was not written yet. Ours are as many as were granted, where
     both have the same size."""
@@ -78,6 +83,16 @@ class Outgoing:
     num_runs: int = 0
     write_s: float = 0.0
     lane: str = ""
+    landed: bool = False
+    """Everything was written, and the flush has ended."""
+    sums: bytes = b""
+    """Of our pages, once they are known."""
+    taken: Taken | None = None
+    """What the reader said, where we have no sums yet to compare its own with."""
+
+    @property
+    def num_tokens(self) -> int:
+        return self.grant.end - self.grant.begin
 
     @property
     def name(self) -> Name:
@@ -119,6 +134,7 @@ class Outgoing:
             )
         check_pages(shape, write.pages)
         self.missing[write.layer, first:end] = False
+        self.pages[first:end] = write.pages
         pages = write.pages, self.remote
         return runs_between(shape, self.grant.shape, write.layer, first, pages)
 

@@ -33,11 +33,10 @@ from typing import assert_never
 
 import msgspec
 
-from bus.transfers import Arrived, Fenced, PoolShape
-
-from .effects import Connect, Drop, Effect, Flush, Get, Name, Send, Tell, reading_number
+from .effects import Connect, Effect, Flush, Get, Send, Sum, reading_number
 from .granted import (
-    TIMED,
+    CORRUPT,
+    Checking,
     Confirming,
     Fencing,
     Granted,
@@ -48,7 +47,8 @@ from .granted import (
     Withdrawing,
     Writer,
 )
-from .opening import Life, objection, reads, refusal
+from .granting import Grants
+from .opening import objection, reads, refusal
 from .protocol import (
     Agreed,
     Ceased,
@@ -62,61 +62,13 @@ from .protocol import (
     Recall,
     Refuse,
     Renew,
-    Revoke,
     Taken,
 )
 from .transport import PeerId, peer_id
 
 
-class Receiver:
-    """Every grant of this engine that has not ended, by its serial number."""
-
-    def __init__(self, life: Life, lease_s: float, shape: PoolShape) -> None:
-        self._life, self._lease_s, self._shape = life, lease_s, shape
-        self._states: dict[int, State] = {}
-        self._serials: dict[Name, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._states)
-
-    def deadline(self) -> float | None:
-        """When `tick` has something to do, if nothing changes before."""
-        return min(
-            (s.expires_at for s in self._states.values() if isinstance(s, TIMED)),
-            default=None,
-        )
-
-    def grant(self, offer: Offer) -> list[Effect]:
-        self._states[offer.serial] = Granted(offer, offer.expires_at)
-        self._serials[offer.name] = offer.serial
-        return []
-
-    def revoke(self, name: Name, reason: str, now: float) -> list[Effect]:
-        serial = self._serials.get(name)
-        return [] if serial is None else self._stop(self._states[serial], reason, now)
-
-    def revoke_all(self, reason: str, now: float) -> list[Effect]:
-        return [e for state in list(self._states.values()) for e in self._stop(state, reason, now)]
-
-    def abandon(self, reason: str) -> list[Effect]:
-        """The pool itself goes away, so that there is nothing left to protect."""
-        return [e for state in list(self._states.values()) for e in self._fenced(state, reason)]
-
-    def tick(self, now: float) -> list[Effect]:
-        overdue = [
-            state
-            for state in self._states.values()
-            if isinstance(state, TIMED) and now >= state.expires_at
-        ]
-        return [e for state in overdue for e in self._due(state, now)]
-
-    def lost(self, peer: PeerId) -> list[Effect]:
-        gone = [
-            state
-            for state in self._states.values()
-            if not isinstance(state, Granted) and state.writer.peer == peer
-        ]
-        return [e for state in gone for e in self._fenced(state, "the sender was lost")]
+class Receiver(Grants):
+    """What becomes of each grant when its writer speaks, or what we read comes in."""
 
     def progressed(self, number: int, now: float, read_s: float = 0.0) -> list[Effect]:
         """Some of what we read came in, which took ``read_s``. The lender hears of it in time."""
@@ -140,8 +92,26 @@ class Receiver:
             return [self._refused(state), *self._fenced(state, state.reason)]
         if not isinstance(state, Reads):
             return []
+        self._states[-number] = state = msgspec.structs.replace(state, lane=lane)
+        return [_sum(state.offer)] if state.checked else self._taken(state, b"", now)
+
+    def summed(self, number: int, sums: bytes, now: float) -> list[Effect]:
+        """The checksums of what came for a grant."""
+        state = self._states.get(-number)
+        if isinstance(state, Reads) and state.lane:
+            return self._taken(state, sums, now)
+        return self._checked(state, sums) if isinstance(state, Checking) else []
+
+    def _checked(self, state: Checking, sums: bytes) -> list[Effect]:
+        peer, ids = state.writer.peer, (state.offer.serial, state.writer.transfer)
+        if sums == state.sums:
+            return [Send(peer, Done(*ids)), *self._arrived(state)]
+        refusal = Refuse(*ids, "corrupt", CORRUPT)
+        return [Send(peer, refusal), *self._fenced(state, CORRUPT, "corrupt")]
+
+    def _taken(self, state: Reads, sums: bytes, now: float) -> list[Effect]:
         ids = state.offer.serial, state.writer.transfer
-        taken = Taken(*ids, state.num_runs, lane, state.read_s)
+        taken = Taken(*ids, state.num_runs, state.lane, state.read_s, sums)
         return self._confirm(Confirming(state.offer, now, state.writer, taken), now)
 
     def received(self, peer: PeerId, message: FromSender, now: float) -> list[Effect]:
@@ -162,7 +132,8 @@ class Receiver:
             case Ceased() if isinstance(state, Reads | Withdrawing):
                 return []  # of a copy: a lender ceases only after it heard from us
             case Ceased() if ours and state is not None:
-                return self._fenced(state, self._reason(state, message))
+                reason = state.reason if isinstance(state, Fencing) else message.reason
+                return self._fenced(state, reason, message.kind)
             case Renew() if ours and isinstance(state, Used):
                 renewed = Used(state.offer, now + self._lease_s, writer)
                 self._states[message.grant] = renewed
@@ -209,6 +180,7 @@ class Receiver:
             num_runs=sum(map(len, runs)),
             read_s=0.0,
             told_at=now,
+            checked=message.checked,
         )
         gets = [Get(number, peer, message.memory, layer) for layer in runs]
         return [*gets, Flush(number, peer, message.memory)]
@@ -228,12 +200,6 @@ class Receiver:
         refusal = Refuse(message.grant, message.transfer, "no_such_flow", "the grant has ended")
         return [Send(peer, refusal), *(self._fenced(state, message.reason) if state else [])]
 
-    def _confirm(self, state: Confirming, now: float) -> list[Effect]:
-        """Tell the lender that we have read, and ask whether we were in time."""
-        waiting = msgspec.structs.replace(state, expires_at=now + self._lease_s)
-        self._states[state.offer.serial] = waiting
-        return [Send(state.writer.peer, state.taken)]
-
     def _refused(self, state: Withdrawing) -> Send:
         ids = state.offer.serial, state.writer.transfer
         return Send(state.writer.peer, Refuse(*ids, "transfer_failed", state.reason))
@@ -244,54 +210,21 @@ class Receiver:
         self, state: State | None, peer: PeerId, message: Complete | Lend
     ) -> list[Effect]:
         """The writer will write no more; a lender has not written at all."""
+        if isinstance(state, Checking):
+            return []  # of a copy: the answer is on its way
         if isinstance(state, Used) and isinstance(message, Complete):
-            return [Send(peer, Done(message.grant, message.transfer)), *self._arrived(state)]
+            return self._completed(state, message)
         refusal = Refuse(message.grant, message.transfer, "no_such_flow", "the grant was revoked")
         fenced = self._fenced(state, state.reason) if isinstance(state, Fencing) else []
         return [Send(peer, refusal), *fenced]
 
-    def _due(self, state: State, now: float) -> list[Effect]:
-        match state:
-            case Fencing():
-                return self._fence(state, now)
-            case Confirming():
-                return self._confirm(state, now)
-            case _:
-                return self._stop(state, "the lease ran out", now)
+    def _completed(self, state: Used, message: Complete) -> list[Effect]:
+        offer, writer = state.offer, state.writer
+        if offer.checked or message.sums:
+            self._states[offer.serial] = Checking(offer, writer, message.sums)
+            return [_sum(offer)]
+        return [Send(writer.peer, Done(message.grant, message.transfer)), *self._arrived(state)]
 
-    def _stop(self, state: State, reason: str, now: float) -> list[Effect]:
-        match state:
-            case Granted():
-                return self._fenced(state, reason)
-            case Used(offer, _, writer):
-                return self._fence(Fencing(offer, now, writer, reason), now)
-            case Reads(offer=offer, writer=writer, memory=memory):
-                self._states[offer.serial] = Withdrawing(offer, writer, reason)
-                number = reading_number(offer.serial)
-                return [Drop(number), Flush(number, writer.peer, memory)]
-            case Fencing() | Confirming() | Withdrawing():
-                return []
 
-    def _fence(self, state: Fencing, now: float) -> list[Effect]:
-        """Ask the writer to stop, and to say so."""
-        waiting = msgspec.structs.replace(state, expires_at=now + self._lease_s)
-        self._states[state.offer.serial] = waiting
-        ids = state.offer.serial, state.writer.transfer
-        return [Send(state.writer.peer, Revoke(*ids, state.reason))]
-
-    def _arrived(self, state: State) -> list[Effect]:
-        offer = self._forget(state)
-        return [Tell(Arrived(*offer.name, num_bytes=offer.num_bytes))]
-
-    def _fenced(self, state: State, reason: str) -> list[Effect]:
-        offer = self._forget(state)
-        return [Tell(Fenced(*offer.name, reason=reason))]
-
-    def _forget(self, state: State) -> Offer:
-        del self._states[state.offer.serial], self._serials[state.offer.name]
-        return state.offer
-
-    @staticmethod
-    def _reason(state: State, message: Ceased) -> str:
-        """Why we asked for it, or else why the sender stopped by itself."""
-        return state.reason if isinstance(state, Fencing) else message.reason
+def _sum(offer: Offer) -> Sum:
+    return Sum(reading_number(offer.serial), offer.pages, offer.end - offer.begin)

@@ -55,7 +55,8 @@ class Sender:
         count = num_pages_of(self._home.shape, grant.begin, grant.end)
         missing = np.ones((grant.shape.num_layers, count), np.bool_)
         remote = expand(grant.pages)
-        transfer = Outgoing(self._last_serial, grant, remote, missing, now, now)
+        pages = np.full(count, -1)
+        transfer = Outgoing(self._last_serial, grant, remote, pages, missing, now, now)
         self._transfers[transfer.serial] = transfer
         self._serials[transfer.name] = transfer.serial
         return [Connect(grant.address), Send(transfer.peer, self._opening(transfer))]
@@ -64,7 +65,7 @@ class Sender:
         return self._step(self._starting(name), lambda t: steps.write(t, self._home, write, now))
 
     def finish(self, name: Name, now: float) -> list[Effect]:
-        return self._step(self._starting(name), lambda t: steps.finish(t, now))
+        return self._step(self._starting(name), lambda t: steps.finish(t, self._home, now))
 
     def lend(self, name: Name, pages: Offsets, now: float) -> list[Effect]:
         return self._step(self._starting(name), lambda t: steps.lend(t, self._home, pages, now))
@@ -88,7 +89,13 @@ class Sender:
         return []
 
     def flushed(self, serial: int, lane: str, now: float) -> list[Effect]:
-        return self._step(self._transfers.get(serial), lambda t: steps.flushed(t, lane, now))
+        return self._step(
+            self._transfers.get(serial), lambda t: steps.flushed(t, self._home, lane, now)
+        )
+
+    def summed(self, serial: int, sums: bytes, now: float) -> list[Effect]:
+        transfer = self._transfers.get(serial)
+        return self._step(transfer, lambda t: steps.summed(t, self._home, sums, now))
 
     def lost(self, peer: PeerId) -> list[Effect]:
         gone = [t for t in self._transfers.values() if t.peer == peer]

@@ -30,9 +30,11 @@ Every step changes the transfer and returns the effects. `State.ENDED` is where 
 
 from __future__ import annotations
 
+from bus.messages import Reason
 from bus.transfers import SendFailed
 
-from .effects import Drop, Effect, Flush, Put, Send, Tell
+from .effects import Drop, Effect, Flush, Put, Send, Sum, Tell
+from .granted import CORRUPT
 from .layout import Offsets, Runs, compress
 from .outgoing import REFUSABLE, Home, Outgoing, State, Write
 from .protocol import Agreed, Ceased, Complete, Lend, Recall, Refuse, Renew, Revoke, Taken
@@ -55,12 +57,12 @@ def write(transfer: Outgoing, home: Home, wanted: Write, now: float) -> list[Eff
     return [_put(transfer, runs)]
 
 
-def finish(transfer: Outgoing, now: float) -> list[Effect]:
+def finish(transfer: Outgoing, home: Home, now: float) -> list[Effect]:
     if transfer.missing.any():
         lacking = f"{int(transfer.missing.sum())} of {transfer.missing.size}"
         return abort(transfer, f"finished with {lacking} pages not written", now)
     transfer.wants_finish, transfer.finished_at = True, now
-    return [] if transfer.state is State.OPENING else _flush(transfer)
+    return [] if transfer.state is State.OPENING else _flush(transfer, home)
 
 
 def lend(transfer: Outgoing, home: Home, pages: Offsets, now: float) -> list[Effect]:
@@ -100,16 +102,31 @@ def opened(transfer: Outgoing, home: Home, now: float) -> list[Effect]:
     transfer.waiting.clear()
     if transfer.lent is not None:
         return _lend(transfer, home, transfer.lent)
-    return [*puts, *(_flush(transfer) if transfer.wants_finish else [])]
+    return [*puts, *(_flush(transfer, home) if transfer.wants_finish else [])]
 
 
-def flushed(transfer: Outgoing, lane: str, now: float) -> list[Effect]:
+def flushed(transfer: Outgoing, home: Home, lane: str, now: float) -> list[Effect]:
     if transfer.state is State.STOPPING:
         return cease(transfer, transfer.reason)
     if transfer.state is not State.FINISHING:
         return []
-    transfer.state, transfer.lane, transfer.progressed_at = State.COMPLETING, lane, now
-    return [Send(transfer.peer, Complete(*transfer.ids))]
+    transfer.landed, transfer.lane = True, lane
+    return _complete(transfer, home, now)
+
+
+def summed(transfer: Outgoing, home: Home, sums: bytes, now: float) -> list[Effect]:
+    transfer.sums = sums
+    if transfer.taken:
+        return taken(transfer, home, transfer.taken, now)
+    return _complete(transfer, home, now) if transfer.state is State.FINISHING else []
+
+
+def _complete(transfer: Outgoing, home: Home, now: float) -> list[Effect]:
+    """Once everything has landed and, where they are asked for, the sums are known."""
+    if not transfer.landed or (_checked(transfer, home) and not transfer.sums):
+        return []
+    transfer.state, transfer.progressed_at = State.COMPLETING, now
+    return [Send(transfer.peer, Complete(*transfer.ids, transfer.sums))]
 
 
 def done(transfer: Outgoing, now: float) -> list[Effect]:
@@ -119,6 +136,11 @@ def done(transfer: Outgoing, now: float) -> list[Effect]:
 def taken(transfer: Outgoing, home: Home, message: Taken, now: float) -> list[Effect]:
     if transfer.state not in (State.LENDING, State.RECALLING):
         return []
+    if _checked(transfer, home) and not transfer.sums:
+        transfer.taken = message
+        return []
+    if transfer.sums != message.sums:
+        return cease(transfer, CORRUPT, "corrupt")
     transfer.num_bytes = transfer.missing.size * home.shape.page_bytes
     transfer.num_runs, transfer.lane = message.num_runs, message.lane
     transfer.write_s = message.read_s
@@ -127,7 +149,8 @@ def taken(transfer: Outgoing, home: Home, message: Taken, now: float) -> list[Ef
 
 def refused(transfer: Outgoing, message: Refuse) -> list[Effect]:
     if transfer.state in REFUSABLE:
-        return fail(transfer, f"{message.reason}: {message.message}")
+        kind: Reason = "corrupt" if message.reason == "corrupt" else "transfer_failed"
+        return fail(transfer, f"{message.reason}: {message.message}", kind)
     return []  # answers an earlier copy of a message; what counts is on its way
 
 
@@ -165,15 +188,26 @@ def _put(transfer: Outgoing, runs: Runs) -> Effect:
     return Put(transfer.serial, transfer.peer, transfer.grant.memory, runs)
 
 
-def _flush(transfer: Outgoing) -> list[Effect]:
+def _flush(transfer: Outgoing, home: Home) -> list[Effect]:
     transfer.state = State.FINISHING
-    return [Flush(transfer.serial, transfer.peer, transfer.grant.memory)]
+    flush = Flush(transfer.serial, transfer.peer, transfer.grant.memory)
+    return [flush, *_sum(transfer, home, transfer.pages)]
+
+
+def _sum(transfer: Outgoing, home: Home, pages: Offsets) -> list[Effect]:
+    return [Sum(transfer.serial, pages, transfer.num_tokens)] if _checked(transfer, home) else []
+
+
+def _checked(transfer: Outgoing, home: Home) -> bool:
+    return home.checked or transfer.grant.checked
 
 
 def _lend(transfer: Outgoing, home: Home, pages: Offsets) -> list[Effect]:
     transfer.state = State.LENDING
-    message = Lend(*transfer.ids, tuple(compress(pages)), home.shape, home.memory)
-    return [Send(transfer.peer, message)]
+    checked = _checked(transfer, home)
+    runs = tuple(compress(pages))
+    message = Lend(*transfer.ids, runs, home.shape, home.memory, checked)
+    return [Send(transfer.peer, message), *_sum(transfer, home, pages)]
 
 
 def _recall(transfer: Outgoing, now: float) -> list[Effect]:
@@ -185,13 +219,14 @@ def _recall(transfer: Outgoing, now: float) -> list[Effect]:
 # --- endings ------------------------------------------------------------------------------------
 
 
-def cease(transfer: Outgoing, reason: str) -> list[Effect]:
-    return [Send(transfer.peer, Ceased(*transfer.ids, reason)), *fail(transfer, reason)]
+def cease(transfer: Outgoing, reason: str, kind: Reason = "transfer_failed") -> list[Effect]:
+    ceased = Ceased(*transfer.ids, reason, kind)
+    return [Send(transfer.peer, ceased), *fail(transfer, reason, kind)]
 
 
-def fail(transfer: Outgoing, reason: str) -> list[Effect]:
+def fail(transfer: Outgoing, reason: str, kind: Reason = "transfer_failed") -> list[Effect]:
     transfer.state = State.ENDED
-    return [Drop(transfer.serial), Tell(SendFailed(*transfer.name, reason=reason))]
+    return [Drop(transfer.serial), Tell(SendFailed(*transfer.name, reason, kind))]
 
 
 def _delivered(transfer: Outgoing, now: float) -> list[Effect]:

@@ -8,7 +8,7 @@ from kvtransport.receiving import Receiver
 from kvtransport.sending import Sender
 
 from .walk import walk
-from .walk_faults import FAULTY_RECEIVERS, FAULTY_SENDERS, planted
+from .walk_faults import FAULTY_RECEIVERS, FAULTY_SENDERS, WITHOUT_CHECKS, planted
 from .walk_world import Bound, Make, Violation
 
 
@@ -35,6 +35,16 @@ def test_a_protocol_that_lacks_a_rule_is_found_out(fault: type[Receiver] | type[
 
     with pytest.raises(Violation, match="after: begin, "):
         _walk_all(bounds, planted(fault))
+
+
+def test_what_was_corrupted_never_arrives_where_it_is_checked() -> None:
+    assert walk(Bound(faults=1, grants=2, checked=True)).states > 2_000
+
+
+@pytest.mark.parametrize("fault", WITHOUT_CHECKS)
+def test_a_check_that_is_left_out_is_found_out(fault: type[Receiver] | type[Sender]) -> None:
+    with pytest.raises(Violation, match="CORRUPT"):
+        walk(Bound(faults=1, grants=2, checked=True), planted(fault))
 
 
 def _walk_all(bounds: list[Bound], make: Make) -> None:

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from bus.transfers import PoolShape
+from kvtransport.effects import Get, Put
 from kvtransport.ledger import Ledger
 from kvtransport.opening import Life
 from kvtransport.outgoing import Home
@@ -159,6 +160,8 @@ def _network(world: World, n: int) -> list[Move]:
         found.append((f"{who} issues {_named(side.outbox[0].kind)}", partial(World.carry, n=n)))
     if side.under_way:
         found.append((f"{who} lands {_named(side.under_way[0].kind)}", partial(World.land, n=n)))
+    if side.sums:
+        found.append((f"{who} sums up", partial(World.sum_up, n=n)))
     if _deadline(side) <= world.now:
         found.append((f"{who} looks at the clock", partial(World.tick, n=n)))
     return found
@@ -191,6 +194,8 @@ def _faults(world: World, busy: bool) -> Iterator[Move]:
             yield f"drop {said}", partial(World.drop, n=n)
             yield f"delay {said}", partial(World.delay, n=n)
             yield f"repeat {said}", partial(World.duplicate, n=n)
+        if world.bound.checked and side.under_way and side.under_way[0].kind in (Put, Get):
+            yield f"corrupt for {who}", partial(World.corrupt, n=n)
         if alive[n]:
             yield f"crash {who}", partial(World.crash, n=n)
     if all(alive) and not any(LOSS in side.inbox for side in world.sides):

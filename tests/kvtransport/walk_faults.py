@@ -13,11 +13,20 @@ import msgspec
 from bus.transfers import PoolShape
 from kvtransport import steps
 from kvtransport.effects import Effect, Flush, Name, Send
-from kvtransport.granted import Confirming, Fencing, Reads, State, Used
+from kvtransport.granted import Checking, Confirming, Fencing, Reads, State, Used
 from kvtransport.grants import Grant
 from kvtransport.ledger import Ledger
 from kvtransport.outgoing import State as Sent
-from kvtransport.protocol import Ceased, Complete, FromSender, Open, Recall, Refuse
+from kvtransport.protocol import (
+    Ceased,
+    Complete,
+    FromReceiver,
+    FromSender,
+    Open,
+    Recall,
+    Refuse,
+    Taken,
+)
 from kvtransport.receiving import Receiver
 from kvtransport.sending import Sender
 from kvtransport.transport import PeerId
@@ -114,6 +123,27 @@ class StaysOpenAfterRecall(Receiver):
         return [Send(peer, Refuse(message.grant, message.transfer, "no_such_flow", "ended"))]
 
 
+class BelievesEverySum(Receiver):
+    """What arrived is published, whatever its checksums."""
+
+    def _checked(self, state: Checking, sums: bytes) -> list[Effect]:
+        return super()._checked(state, state.sums)
+
+
+class BelievesEveryReader(Sender):
+    """A reader is told that it has read right, whatever its checksums."""
+
+    def received(self, peer: PeerId, message: FromReceiver, now: float) -> list[Effect]:
+        transfer = self._transfers.get(message.transfer)
+        if isinstance(message, Taken) and transfer is not None and transfer.sums:
+            message = msgspec.structs.replace(message, sums=transfer.sums)
+        return super().received(peer, message, now)
+
+    def summed(self, serial: int, sums: bytes, now: float) -> list[Effect]:
+        taken = self._transfers[serial].taken
+        return super().summed(serial, taken.sums if taken else sums, now)
+
+
 class CeasesBeforeTheFlush(Sender):
     """It says that it has stopped while a put is under way."""
 
@@ -184,6 +214,7 @@ FAULTY_RECEIVERS: Final = (
     OverlooksLosses,
     StaysOpenAfterRecall,
 )
+WITHOUT_CHECKS: Final = (BelievesEverySum, BelievesEveryReader)
 FAULTY_SENDERS: Final = (
     CeasesBeforeTheFlush,
     CompletesBeforeTheFlush,

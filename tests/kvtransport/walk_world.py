@@ -22,7 +22,7 @@ from msgspec import Struct
 from bus.transfers import Arrived, Delivered, Fenced, PoolShape, SendFailed, TransferEvent
 from bus.wire import GrantRefused
 from kvtransport import grants
-from kvtransport.effects import Connect, Drop, Effect, Flush, Get, Put, Send, Tell
+from kvtransport.effects import Connect, Drop, Effect, Flush, Get, Put, Send, Sum, Tell
 from kvtransport.granted import Offer
 from kvtransport.grants import Grant
 from kvtransport.layout import as_pages
@@ -56,10 +56,12 @@ class Bound(Struct, frozen=True):
     faults: int
     grants: int = 2
     layers: int = 1
+    checked: bool = False
+    """Whether everything has checksums, and a fault may change what is in a page."""
 
 
 class Job(Struct, frozen=True):
-    kind: type[Put] | type[Get] | type[Flush]
+    kind: type[Put] | type[Get] | type[Flush] | type[Sum]
     number: int
     """Of the transfer, or of the grant that is read for."""
     reads: bool
@@ -99,6 +101,8 @@ class Side(Struct):
     """Copies, or delayed: they come when they like, as long as the connection holds."""
     outbox: tuple[Job, ...] = ()
     under_way: tuple[Job, ...] = ()
+    sums: tuple[Job, ...] = ()
+    """To be made; they can be dropped until they are."""
     known: tuple[int, Hashable] | None = None
     """The ledger's key, and when it was made."""
 
@@ -113,6 +117,7 @@ class Side(Struct):
             self.late,
             self.outbox,
             self.under_way,
+            self.sums,
         )
 
 
@@ -187,9 +192,10 @@ class World(Struct):
             memory=bytes([side.epoch]),
             lease_s=LEASE_S,
             expires_at=expires_at,
+            checked=self.bound.checked,
         )
         self.in_hand += ((right, expires_at, grants.seal(grant, KEY)),)
-        offer = Offer(name, serial, 0, 1, PAGES, 0, expires_at)
+        offer = Offer(name, serial, 0, 1, PAGES, 0, expires_at, self.bound.checked)
         self.perform(R, self.own(R).grant(offer))
 
     def order(self, index: int, again: bool = False) -> None:
@@ -271,6 +277,18 @@ class World(Struct):
             self._land_get(job)
         self.perform(n, self.own(n).progressed(job.transfer, self.now))
 
+    def sum_up(self, n: int) -> None:
+        side = self.sides[n]
+        job, side.sums = side.sums[0], side.sums[1:]
+        self.perform(n, self.own(n).summed(job.transfer, self._sums(job), self.now))
+
+    def _sums(self, job: Job) -> bytes:
+        """Of what a page holds; of what it should hold, where it is the sender's."""
+        if job.reads:
+            return repr(self.content).encode()
+        right = next(s.right for s in self.sending if s.serial == job.number)
+        return repr((right,) * self.bound.layers).encode()
+
     def _land_put(self, job: Job) -> None:
         there = self.sides[R]
         if LOSS in self.sides[S].inbox or there.ledger is None or there.epoch != job.epoch:
@@ -317,6 +335,12 @@ class World(Struct):
         assert not isinstance(message, str)
         side.late += (message,)
 
+    def corrupt(self, n: int) -> None:
+        """What lands is not what was sent."""
+        layer = self.sides[n].under_way[0].layer
+        self.land(n)
+        self._fill(layer, GARBAGE)
+
     def sever(self) -> None:
         """Both live on; what was said before may still arrive."""
         for side in self.sides:
@@ -358,14 +382,17 @@ class World(Struct):
                     other.inbox += (message,)
             case Put() | Get() | Flush():
                 side.outbox += (self._job(effect),)
+            case Sum():
+                side.sums += (self._job(effect),)
             case Drop(transfer):
                 side.outbox = tuple(job for job in side.outbox if job.transfer != transfer)
+                side.sums = tuple(job for job in side.sums if job.transfer != transfer)
             case Tell(event):
                 self._told(n, event)
 
-    def _job(self, effect: Put | Get | Flush) -> Job:
-        if isinstance(effect, Flush):
-            return Job(Flush, abs(effect.transfer), effect.transfer < 0, 0, 0)
+    def _job(self, effect: Put | Get | Flush | Sum) -> Job:
+        if isinstance(effect, Flush | Sum):
+            return Job(type(effect), abs(effect.transfer), effect.transfer < 0, 0, 0)
         offsets = effect.runs.remote if isinstance(effect, Put) else effect.runs.local
         layer = int(offsets[0]) // self.shape.page_bytes
         reads = isinstance(effect, Get)
