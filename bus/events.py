@@ -15,6 +15,7 @@ Reason: TypeAlias = Literal[
     "bad_range",
     "bad_request",
     "busy",
+    "corrupt",
     "incompatible",
     "internal",
     "no_engine",

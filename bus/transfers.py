@@ -6,6 +6,8 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from .messages import Reason
+
 
 class Arrived(Struct, frozen=True, tag=True):
     """Receiver: every byte of the grant is in our pages, and nobody will write them again."""
@@ -38,6 +40,8 @@ class SendFailed(Struct, frozen=True, tag=True):
     flow: str
     attempt: int
     reason: str
+    kind: Reason = "transfer_failed"
+    """``corrupt`` where the bytes that arrived were not those that were sent."""
 
 
 class Fenced(Struct, frozen=True, tag=True):
@@ -49,6 +53,7 @@ class Fenced(Struct, frozen=True, tag=True):
     flow: str
     attempt: int
     reason: str
+    kind: Reason = "transfer_failed"
 
 
 TransferEvent: TypeAlias = Arrived | Delivered | SendFailed | Fenced

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bus.messages import RemoteSend
-from bus.transfers import Delivered
+from bus.transfers import Delivered, SendFailed
 from bus.wire import GrantRefused, Wire
 
 from .acceptance import accept_prompt
@@ -52,11 +52,11 @@ class Delivering:
         sent = sending.sent(event, now)
         return [self._parts.told(flow, sending.verb, sent, sending.trail.take())]
 
-    def failed(self, flow: Flow, reason: str) -> list[Outcome]:
+    def failed(self, flow: Flow, event: SendFailed) -> list[Outcome]:
         sending = self._ended(flow)
         if sending is None or sending.aborted:
             return []
-        return [self._refusal(flow, sending, Refusal("transfer_failed", reason))]
+        return [self._refusal(flow, sending, Refusal(event.kind, event.reason))]
 
     def refuse(self, flow: Flow, sending: Sending, refusal: Refusal) -> Told:
         """We failed: the peer is told to expect no more."""

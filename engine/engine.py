@@ -240,12 +240,12 @@ class Engine:
         match event:
             case Arrived():
                 return self._receiving.arrived(flow, now)
-            case Fenced(reason=reason):
-                return self._receiving.fenced(flow, reason, now)
+            case Fenced():
+                return self._receiving.fenced(flow, event, now)
             case Delivered():
                 return self._delivering.delivered(flow, event, now)
-            case SendFailed(reason=reason):
-                return self._delivering.failed(flow, reason)
+            case SendFailed():
+                return self._delivering.failed(flow, event)
 
     def _matched(self, command: Query, adapter: str) -> Matched:
         ids = accept_prompt(command.prompt, self._parts.card)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bus.messages import Committed, Prepared, PrepRecv
+from bus.transfers import Fenced
 
 from .acceptance import accept_prompt
 from .context import Context
@@ -60,11 +61,11 @@ class Receiving:
             self._generating.begin(flow, flow.generation, now)
         return []
 
-    def fenced(self, flow: Flow, reason: str, now: float) -> list[Outcome]:
+    def fenced(self, flow: Flow, event: Fenced, now: float) -> list[Outcome]:
         reception = flow.reception
         if reception is None or not reception.is_arriving:
             return []
-        refusal = Refusal("transfer_failed", f"the context did not arrive: {reason}")
+        refusal = Refusal(event.kind, f"the context did not arrive: {event.reason}")
         outcomes: list[Outcome] = []
         if reception.committing_since is not None:
             phases = _waited(reception.committing_since, now)

@@ -13,24 +13,30 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self, assert_never
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
 from bus.transfers import Arrived, Delivered, Fenced, PoolShape, SendFailed, TransferEvent
 from bus.wire import GrantRefused
 
 from . import grants
-from .effects import Connect, Drop, Effect, Flush, Get, Name, Put, Send, Tell
+from .checksums import Checksums
+from .effects import Connect, Drop, Effect, Flush, Get, Name, Put, Send, Sum, Tell
+from .granted import Offer
 from .grants import Grant
 from .layout import as_pages, check_pages, compress
-from .ledger import Home, Ledger
+from .ledger import Ledger
+from .opening import Life
 from .outbox import Outbox
+from .outgoing import Home, Write
 from .protocol import decode, encode
-from .receiving import Offer
-from .sending import Write
+from .receiving import Receiver
+from .sending import Sender
 from .transport import PeerId, Transport, TransportClosed, TransportStatistics, Unreachable
 from .transport import peer_id as peer_id_of
 
@@ -47,6 +53,8 @@ class CourierConfig(Struct, frozen=True):
     """The fleet's secret: who has it can make grants that others honour."""
     lease_s: float = 30.0
     """A grant that nobody opens, and a transfer without progress, end after this long."""
+    checksums: bool = False
+    """Whether whatever we send and receive is checked before it is used."""
 
 
 class CourierStatistics(Struct, frozen=True):
@@ -89,9 +97,11 @@ class Courier:
         self._clock, self._on_event = clock, on_event
         self.buffer = transport.allocate(config.shape.num_bytes)
         """The pool, writable: ``shape.num_bytes`` bytes, zeroed."""
-        home = Home(transport.address, transport.memory)
-        self._ledger = Ledger(config.engine, config.epoch, config.lease_s, home, config.shape)
+        life = Life(config.engine, config.epoch)
+        home = Home(transport.address, transport.memory, config.shape, config.checksums)
+        self._ledger = Ledger(Receiver(life, config.lease_s, config.shape), Sender(home))
         self._outbox = Outbox(transport, self._issued, clock)
+        self._checksums = Checksums(np.frombuffer(self.buffer, np.uint8), config.shape)
         self._serials = itertools.count(1)
         self._lock = threading.Lock()
         self._names: set[Name] = set()
@@ -134,16 +144,24 @@ class Courier:
             memory=self._transport.memory,
             lease_s=self._config.lease_s,
             expires_at=self._clock() + self._config.lease_s,
+            checked=self._config.checksums,
         )
         num_bytes = len(granted) * shape.num_layers * shape.page_bytes
         offer = Offer(
-            (flow, attempt), grant.serial, begin, end, granted, num_bytes, grant.expires_at
+            (flow, attempt),
+            grant.serial,
+            begin,
+            end,
+            granted,
+            num_bytes,
+            grant.expires_at,
+            grant.checked,
         )
         self._hand_over("granted", (flow, attempt), lambda: self._ledger.grant(offer))
         return grants.seal(grant, self._config.key)
 
     def revoke(self, flow: str, attempt: int) -> None:
-        self._call(lambda: self._ledger.revoke((flow, attempt), "revoked"))
+        self._call(lambda: self._ledger.revoke((flow, attempt), "revoked", self._clock()))
 
     def open(self, flow: str, attempt: int, grant: bytes, begin: int, end: int) -> None:
         """As `Wire.open`; also refused, ``out_of_order``, while the name is in use here."""
@@ -246,7 +264,7 @@ class Courier:
         self._carry_out(self._ledger.lost(peer))
 
     def turn(self) -> float | None:
-        more = self._outbox.turn()
+        more = self._outbox.turn() | self._checksums.turn()
         now = self._clock()
         deadline = self._ledger.deadline()
         if deadline is not None and now >= deadline:
@@ -274,11 +292,14 @@ class Courier:
                 self._outbox.get(transfer, peer, memory, runs)
             case Drop(transfer):
                 self._outbox.drop(transfer)
+                self._checksums.drop(transfer)
             case Flush(transfer, peer, memory):
                 lane = self._transport.lane
                 self._outbox.flush(
                     transfer, peer, lambda: self._flushed(transfer, lane(peer, memory))
                 )
+            case Sum(transfer, pages, num_tokens):
+                self._checksums.add(transfer, pages, num_tokens, partial(self._summed, transfer))
             case Tell(event):
                 self._tell(event)
             case _:
@@ -296,6 +317,9 @@ class Courier:
 
     def _flushed(self, transfer: int, lane: str) -> None:
         self._carry_out(self._ledger.flushed(transfer, lane, self._clock()))
+
+    def _summed(self, transfer: int, sums: bytes) -> None:
+        self._carry_out(self._ledger.summed(transfer, sums, self._clock()))
 
     def _tell(self, event: TransferEvent) -> None:
         with self._lock:

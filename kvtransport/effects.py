@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from bus.transfers import TransferEvent
 
-from .layout import Runs
+from .layout import Offsets, Runs
 from .protocol import AnyProtocolMessage
 from .transport import PeerId
 
@@ -52,7 +52,7 @@ class Get(Struct, frozen=True):
 
 
 class Drop(Struct, frozen=True):
-    """Forget the puts, gets and flushes of a transfer that have not begun."""
+    """Forget the puts, gets, flushes and sums of a transfer that have not begun."""
 
     transfer: int
 
@@ -66,10 +66,19 @@ class Flush(Struct, frozen=True):
     memory: bytes
 
 
+class Sum(Struct, frozen=True, eq=False):
+    """Once they are known, the ledger hears `summed` with the checksums of ``num_tokens`` tokens in
+    these pages of ours, layer by layer; never, where it is dropped."""
+
+    transfer: int
+    pages: Offsets
+    num_tokens: int
+
+
 class Tell(Struct, frozen=True):
     """Tell the engine how a grant or transfer ended."""
 
     event: TransferEvent
 
 
-Effect: TypeAlias = Connect | Send | Put | Get | Drop | Flush | Tell
+Effect: TypeAlias = Connect | Send | Put | Get | Drop | Flush | Sum | Tell

@@ -19,7 +19,8 @@ from msgspec import Struct
 from bus.transfers import PoolShape
 from bus.wire import GrantRefused
 
-from .layout import differences, num_pages_of
+from .fitting import differences
+from .layout import num_pages_of
 
 _VERSION = b"\x01"
 _SIGNATURE_BYTES = 32
@@ -49,6 +50,8 @@ class Grant(Struct, frozen=True):
     lease_s: float
     expires_at: float
     """Unix seconds; the writer must have been heard of by then."""
+    checked: bool = False
+    """Whether the receiver wants checksums of what is written."""
 
 
 _decoder = msgspec.msgpack.Decoder(Grant)

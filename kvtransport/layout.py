@@ -13,9 +13,7 @@ Everything is vectorised: the work per page is a few machine instructions, never
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -109,7 +107,7 @@ def compress(pages: Offsets) -> list[tuple[int, int]]:
 
     ``compress([4, 5, 6, 9, 2]) == [(4, 3), (9, 1), (2, 1)]``; `expand` is its inverse.
     """
-    starts = _run_starts(np.diff(pages) != 1, len(pages))
+    starts = run_starts(np.diff(pages) != 1, len(pages))
     counts = np.diff(np.append(starts, len(pages)))
     return list(zip(pages[starts].tolist(), counts.tolist(), strict=True))
 
@@ -129,93 +127,20 @@ def coalesce(
     The runs are in the order of the pages, and maximal: no two neighbours could be one.
     """
     steps = (np.diff(local) != 1) | (np.diff(remote) != 1)
-    starts = _run_starts(steps, len(local))
+    starts = run_starts(steps, len(local))
     counts = np.diff(np.append(starts, len(local)))
     return Runs(
-        _offsets(ours, layer, local[starts]),
-        _offsets(theirs, layer, remote[starts]),
+        page_offsets(ours, layer, local[starts]),
+        page_offsets(theirs, layer, remote[starts]),
         counts * ours.page_bytes,
     )
 
 
-def relay(
-    ours: PoolShape, theirs: PoolShape, layer: int, first: int, pages: tuple[Offsets, Offsets]
-) -> Runs:
-    """How to copy one layer of our pages between pools whose pages differ in size.
-
-    ``pages`` are ours, number ``first`` and following of a context, and *all* of theirs for it;
-    both begin with the same token. Keys and values lie apart, so that a token is two stretches:
-
-    ```
-    ours    | k0 k1 k2 k3 | v0 v1 v2 v3 |          pages of 4 tokens
-    theirs  | k0 k1 | v0 v1 |   | k2 k3 | v2 v3 |  pages of 2
-    ```
-
-    The runs are maximal where pages are adjacent within one half of a page.
-    """
-    local, remote = pages
-    piece = math.gcd(ours.page_size, theirs.page_size)
-    numbers = np.arange(len(local) * ours.page_size // piece) * piece
-    begins = numbers + first * ours.page_size
-    inside = begins < len(remote) * theirs.page_size
-    numbers, begins = numbers[inside], begins[inside]
-    token_bytes = ours.page_bytes // (2 * ours.page_size)
-    halves = [
-        Runs(
-            _tokens(ours, layer, local, numbers, half, token_bytes),
-            _tokens(theirs, layer, remote, begins, half, token_bytes),
-            np.full(len(numbers), piece * token_bytes),
-        )
-        for half in range(2)
-    ]
-    return _joined(halves)
-
-
-def _tokens(
-    shape: PoolShape, layer: int, pages: Offsets, tokens: Offsets, half: int, token_bytes: int
-) -> Offsets:
-    """Where the keys (half 0) or values (half 1) of these tokens of ``pages`` begin."""
-    page, slot = tokens // shape.page_size, tokens % shape.page_size
-    in_page = (half * shape.page_size + slot) * token_bytes
-    return _offsets(shape, layer, pages[page]) + in_page
-
-
-def _joined(parts: list[Runs]) -> Runs:
-    """One after the other, with what is adjacent on both sides as one run."""
-    local = np.concatenate([part.local for part in parts])
-    remote = np.concatenate([part.remote for part in parts])
-    num_bytes = np.concatenate([part.num_bytes for part in parts])
-    breaks = (np.diff(local) != num_bytes[:-1]) | (np.diff(remote) != num_bytes[:-1])
-    starts = _run_starts(breaks, len(local))
-    if not len(starts):
-        return Runs(local, remote, num_bytes)
-    return Runs(local[starts], remote[starts], np.add.reduceat(num_bytes, starts))
-
-
-def _run_starts(breaks: NDArray[np.bool_], length: int) -> NDArray[np.intp]:
+def run_starts(breaks: NDArray[np.bool_], length: int) -> NDArray[np.intp]:
     """Indices at which a run begins: the first, and each that does not follow its neighbour."""
     return np.flatnonzero(np.concatenate([np.ones(min(length, 1), np.bool_), breaks]))
 
 
-def _offsets(shape: PoolShape, layer: int, pages: Offsets) -> Offsets:
+def page_offsets(shape: PoolShape, layer: int, pages: Offsets) -> Offsets:
+    """Where one layer of these pages begins."""
     return (layer * shape.num_pages + pages) * shape.page_bytes
-
-
-def differences(ours: PoolShape, theirs: PoolShape) -> list[str]:
-    """Why pages cannot go from one pool to the other; empty where they can.
-
-    The number of pages may differ: an engine with more memory has more of them. The number of
-    tokens in a page may differ, too, where both say how their pages are laid out.
-    """
-    if ours.layout and theirs.layout:
-        pairs: list[tuple[str, Any, Any]] = [("num_layers", ours.num_layers, theirs.num_layers)]
-        names = ours.layout.__struct_fields__
-        pairs += [(n, getattr(ours.layout, n), getattr(theirs.layout, n)) for n in names]
-    else:
-        names = ("num_layers", "page_size", "page_bytes", "fingerprint")
-        pairs = [(name, getattr(ours, name), getattr(theirs, name)) for name in names]
-    return [
-        f"{name} is {here!r} here and {there!r} there"
-        for name, here, there in pairs
-        if here != there
-    ]

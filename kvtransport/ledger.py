@@ -1,7 +1,7 @@
 """Both sides of the transfer protocol for one engine: a state machine without clock or network.
 
 Every call returns the effects that it has; time comes as an argument. The rules are told in
-`kvtransport.receiving` and `kvtransport.sending`. What they add up to:
+`kvtransport.receiving` and `kvtransport.steps`. What they add up to:
 
 * every grant ends in exactly one of `Arrived` and `Fenced`, every opened transfer in exactly one of
   `Delivered` and `SendFailed`, whoever dies, if the transport tells who is lost;
@@ -11,13 +11,11 @@ Every call returns the effects that it has; time comes as an argument. The rules
 
 from __future__ import annotations
 
-from msgspec import Struct
-
-from bus.transfers import PoolShape
-
 from .effects import Effect, Name
+from .granted import Offer
 from .grants import Grant
 from .layout import Offsets
+from .outgoing import Write
 from .protocol import (
     Agreed,
     AnyProtocolMessage,
@@ -28,26 +26,16 @@ from .protocol import (
     Recall,
     Renew,
 )
-from .receiving import Offer, Receiver
-from .sending import Sender, Write
+from .receiving import Receiver
+from .sending import Sender
 from .transport import PeerId
-
-
-class Home(Struct, frozen=True):
-    """Where our transport can be reached, and what lets peers read our pool."""
-
-    address: bytes
-    memory: bytes
 
 
 class Ledger:
     """Names, (flow, attempt), are unique among what has not ended: the caller sees to it."""
 
-    def __init__(
-        self, engine: str, epoch: int, lease_s: float, home: Home, shape: PoolShape
-    ) -> None:
-        self._receiver = Receiver(engine, epoch, lease_s, shape)
-        self._sender = Sender(home.address, home.memory, shape)
+    def __init__(self, receiver: Receiver, sender: Sender) -> None:
+        self._receiver, self._sender = receiver, sender
 
     @property
     def num_receiving(self) -> int:
@@ -65,8 +53,8 @@ class Ledger:
     def grant(self, offer: Offer) -> list[Effect]:
         return self._receiver.grant(offer)
 
-    def revoke(self, name: Name, reason: str) -> list[Effect]:
-        return self._receiver.revoke(name, reason)
+    def revoke(self, name: Name, reason: str, now: float) -> list[Effect]:
+        return self._receiver.revoke(name, reason, now)
 
     def open(self, grant: Grant, now: float) -> list[Effect]:
         return self._sender.open(grant, now)
@@ -85,7 +73,7 @@ class Ledger:
 
     def stop(self, reason: str, now: float) -> list[Effect]:
         """Revoke and abort everything."""
-        return self._receiver.revoke_all(reason) + self._sender.abort_all(reason, now)
+        return self._receiver.revoke_all(reason, now) + self._sender.abort_all(reason, now)
 
     def abandon(self, reason: str) -> list[Effect]:
         """End everything at once, because the pool is gone or about to go."""
@@ -104,7 +92,12 @@ class Ledger:
     def flushed(self, number: int, lane: str, now: float) -> list[Effect]:
         if number > 0:
             return self._sender.flushed(number, lane, now)
-        return self._receiver.flushed(number, lane)
+        return self._receiver.flushed(number, lane, now)
+
+    def summed(self, number: int, sums: bytes, now: float) -> list[Effect]:
+        """The checksums that a `Sum` numbered so has asked for."""
+        side = self._sender if number > 0 else self._receiver
+        return side.summed(number, sums, now)
 
     def lost(self, peer: PeerId) -> list[Effect]:
         return self._receiver.lost(peer) + self._sender.lost(peer)

@@ -72,6 +72,9 @@ class Renew(ProtocolMessage, frozen=True):
 class Complete(ProtocolMessage, frozen=True):
     """Sender: everything has been written and flushed; I will write no more."""
 
+    sums: bytes = b""
+    """Of `kvtransport.checksums`, where they are asked for."""
+
 
 class Done(ProtocolMessage, frozen=True):
     """Receiver: it is all here."""
@@ -87,6 +90,7 @@ class Ceased(ProtocolMessage, frozen=True):
     """Sender: I have stopped; nothing of mine is under way, and I will write no more."""
 
     reason: str
+    kind: Reason = "transfer_failed"
 
 
 class Lend(ProtocolMessage, frozen=True):
@@ -98,6 +102,8 @@ class Lend(ProtocolMessage, frozen=True):
     """Of the sender's pool."""
     memory: bytes
     """What the sender's transport gives peers so that they may read its pool."""
+    checked: bool = False
+    """Whether `Taken` is to say what the sums are of what was read."""
 
 
 class Reading(ProtocolMessage, frozen=True):
@@ -116,6 +122,7 @@ class Taken(ProtocolMessage, frozen=True):
     num_runs: int
     lane: str
     read_s: float
+    sums: bytes = b""
 
 
 class Agreed(ProtocolMessage, frozen=True):

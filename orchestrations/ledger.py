@@ -82,7 +82,8 @@ class Ledger(Struct, frozen=True, cache_hash=True):
             case Sent():
                 return self._without(Hold(engine, "RemoteSend"))
             case Refused(refused, reason):
-                return self._refused(engine, refused, whole=reason == "transfer_failed")
+                broken = reason in ("transfer_failed", "corrupt")
+                return self._refused(engine, refused, whole=broken)
         return self
 
     def lost(self, engine: str) -> Ledger:

@@ -36,7 +36,7 @@ def surviving(strategy: Strategy, state: State, event: Event) -> Step:
             return again(strategy, job, event)
         case Preparing(job), Refused("PrepRecv"):
             return alone(job, job.prefill)
-        case Sending(job), Refused("RemoteSend" | "StartGenerate", "transfer_failed"):
+        case Sending(job), Refused("RemoteSend" | "StartGenerate", "transfer_failed" | "corrupt"):
             return alone(job, job.decode)
     return strategy(state, event)
 

@@ -31,10 +31,11 @@ class Engine:
         transport: Transport,
         clock: Callable[[], float] | None = None,
         epoch: int = 1,
+        checksums: bool = False,
     ) -> None:
         self.events: queue.Queue[TransferEvent] = queue.Queue()
         self.shape, self.transport = shape, transport
-        config = CourierConfig(name, epoch, shape, KEY)
+        config = CourierConfig(name, epoch, shape, KEY, checksums=checksums)
         self.courier = Courier(config, transport, clock or steady_clock(), self.events.put)
 
     def event(self) -> TransferEvent:

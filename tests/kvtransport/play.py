@@ -8,12 +8,15 @@ from typing import Any
 
 from bus.transfers import Arrived, Delivered, Fenced, TransferEvent
 from kvtransport.effects import Connect, Drop, Effect, Flush, Get, Name, Put, Send, Tell
+from kvtransport.granted import Offer
 from kvtransport.grants import Grant
 from kvtransport.layout import Runs, as_pages, compress
-from kvtransport.ledger import Home, Ledger
+from kvtransport.ledger import Ledger
+from kvtransport.opening import Life
+from kvtransport.outgoing import Home, Write
 from kvtransport.protocol import AnyProtocolMessage, Open
-from kvtransport.receiving import Offer
-from kvtransport.sending import Write
+from kvtransport.receiving import Receiver
+from kvtransport.sending import Sender
 
 from .shapes import shape
 
@@ -49,6 +52,11 @@ class Side:
     arrived: set[Name] = field(default_factory=set)
 
 
+def ledger(n: int) -> Ledger:
+    home = Home(ADDRESSES[n], b"", SHAPE)
+    return Ledger(Receiver(Life("ab"[n], 1), LEASE_S, SHAPE), Sender(home))
+
+
 class Play:
     """Pages are free again when Arrived or Fenced was told; nobody may write them then.
 
@@ -59,9 +67,7 @@ class Play:
         self.now = 1000.0
         self.serials = 0
         self.told: Counter[str] = Counter()
-        self.sides = [
-            Side(Ledger("ab"[n], 1, LEASE_S, Home(ADDRESSES[n], b""), SHAPE)) for n in SIDES
-        ]
+        self.sides = [Side(ledger(n)) for n in SIDES]
 
     def step(self, pick: int) -> None:
         options = self.options()
@@ -171,7 +177,7 @@ class Play:
             self.perform(sender, ledger.abort(name, "aborted", self.now))
 
     def revoke(self, receiver: int, name: Name) -> None:
-        self.perform(receiver, self.sides[receiver].ledger.revoke(name, "revoked"))
+        self.perform(receiver, self.sides[receiver].ledger.revoke(name, "revoked", self.now))
 
     # --- the world ------------------------------------------------------------------------------
 

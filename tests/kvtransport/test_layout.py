@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.transfers import PoolShape
+from kvtransport.fitting import differences
 from kvtransport.layout import (
     PagesOutOfBounds,
     as_pages,
     check_pages,
     coalesce,
     compress,
-    differences,
     expand,
     num_pages_of,
 )

@@ -8,9 +8,12 @@ import pytest
 from bus.messages import Reason
 from bus.transfers import Arrived, Delivered, Fenced, SendFailed
 from kvtransport.effects import Connect, Drop, Flush, Put, Send, Tell
+from kvtransport.granted import Offer
 from kvtransport.grants import Grant
 from kvtransport.layout import as_pages
-from kvtransport.ledger import Home, Ledger
+from kvtransport.ledger import Ledger
+from kvtransport.opening import Life
+from kvtransport.outgoing import Home, Write
 from kvtransport.protocol import (
     Ceased,
     Complete,
@@ -23,8 +26,8 @@ from kvtransport.protocol import (
     decode,
     encode,
 )
-from kvtransport.receiving import Offer
-from kvtransport.sending import Write
+from kvtransport.receiving import Receiver
+from kvtransport.sending import Sender
 
 from .shapes import shape
 
@@ -52,7 +55,8 @@ FAILED = (9, 1)
 
 
 def ledger() -> Ledger:
-    return Ledger("here", 7, 30.0, Home(HERE, b"pool"), SHAPE)
+    receiver = Receiver(Life("here", 7), 30.0, SHAPE)
+    return Ledger(receiver, Sender(Home(HERE, b"pool", SHAPE)))
 
 
 def granted() -> Ledger:
@@ -169,14 +173,14 @@ def test_completion_is_acknowledged_and_told() -> None:
 
 
 def test_a_grant_nobody_opened_is_fenced_at_once() -> None:
-    assert granted().revoke(NAME, "revoked") == [Tell(Fenced("f1", 1, "revoked"))]
+    assert granted().revoke(NAME, "revoked", 5.0) == [Tell(Fenced("f1", 1, "revoked"))]
 
 
 def test_an_opened_grant_is_fenced_when_its_writer_has_stopped() -> None:
     receiver = opened()
 
-    asked = receiver.revoke(NAME, "revoked")
-    again = receiver.revoke(NAME, "revoked")
+    asked = receiver.revoke(NAME, "revoked", 5.0)
+    again = receiver.revoke(NAME, "revoked", 5.0)
     answered = receiver.received(THERE, Ceased(5, 1, "revoked by the receiver"), 9.0)
 
     assert asked == [Send(THERE, Revoke(5, 1, "revoked"))]
@@ -186,7 +190,7 @@ def test_an_opened_grant_is_fenced_when_its_writer_has_stopped() -> None:
 
 def test_completion_that_crosses_a_revocation_fences_and_is_refused() -> None:
     receiver = opened()
-    receiver.revoke(NAME, "revoked")
+    receiver.revoke(NAME, "revoked", 5.0)
 
     refusal, told = receiver.received(THERE, Complete(5, 1), 9.0)
 
@@ -196,7 +200,7 @@ def test_completion_that_crosses_a_revocation_fences_and_is_refused() -> None:
 
 
 def test_revoking_what_is_not_there_changes_nothing() -> None:
-    assert ledger().revoke(NAME, "revoked") == []
+    assert ledger().revoke(NAME, "revoked", 5.0) == []
 
 
 def test_the_lease_of_an_unopened_grant_runs_out() -> None:
@@ -212,7 +216,8 @@ def test_a_writer_that_falls_silent_is_told_to_stop_and_keeps_its_pages_until_it
     receiver = opened()
 
     assert receiver.tick(31.0) == [Send(THERE, Revoke(5, 1, "the lease ran out"))]
-    assert receiver.tick(1000.0) == []
+    assert receiver.tick(60.0) == []
+    assert receiver.tick(61.0) == [Send(THERE, Revoke(5, 1, "the lease ran out"))]
     assert receiver.lost(THERE) == [Tell(Fenced("f1", 1, "the sender was lost"))]
 
 

@@ -99,10 +99,11 @@ def test_lent_pages_are_asked_back_and_kept_until_the_reader_has_stopped() -> No
     made = lending()
 
     recalled = made.abort(NAME, "aborted", 3.0)
-    silence = made.tick(3000.0)
+    silence = made.tick(32.0)
+    asked_again = made.tick(33.0)
     ended = made.received(THERE, Refuse(9, 1, "transfer_failed", "aborted"), 3001.0)
 
-    assert recalled == [Send(THERE, Recall(9, 1, "aborted"))]
+    assert recalled == asked_again == [Send(THERE, Recall(9, 1, "aborted"))]
     assert silence == []
     assert ended[-1] == Tell(SendFailed(*NAME, reason="transfer_failed: aborted"))
 
@@ -188,7 +189,7 @@ def test_what_a_lender_does_not_vouch_for_did_not_arrive() -> None:
 def test_a_reader_that_is_revoked_stops_before_its_pages_are_free() -> None:
     made = reading()
 
-    stopping = made.revoke(NAME, "revoked")
+    stopping = made.revoke(NAME, "revoked", 5.0)
     landed = made.flushed(-5, "sysv", 3.0)
 
     assert stopping == [Drop(-5), Flush(-5, THERE, b"their pool")]
@@ -217,13 +218,13 @@ def test_a_revocation_after_the_last_byte_comes_too_late() -> None:
     made = reading()
     made.flushed(-5, "sysv", 3.0)
 
-    assert made.revoke(NAME, "revoked") == []
+    assert made.revoke(NAME, "revoked", 5.0) == []
     assert made.received(THERE, Agreed(5, 1), 3.5) == [Tell(Arrived(*NAME, num_bytes=384))]
 
 
 def test_a_loan_that_crosses_a_revocation_is_refused_and_fences() -> None:
     made = opened()
-    revoked = made.revoke(NAME, "revoked")
+    revoked = made.revoke(NAME, "revoked", 5.0)
 
     effects = made.received(THERE, LEND, 2.0)
 

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from bus.transfers import Arrived, Delivered, PageLayout, PoolShape
 from bus.wire import GrantRefused
-from kvtransport.layout import Offsets, differences, num_pages_of, relay
+from kvtransport.fitting import differences
+from kvtransport.layout import Offsets, num_pages_of
 from kvtransport.mapped import copy_runs
 from kvtransport.memory import MemoryNetwork
+from kvtransport.relaying import relay
 
 from .couriers import Engine, memory_engine
 
