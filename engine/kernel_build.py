@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .model_errors import ModelError
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCE = Path(__file__).parent / "native" / "kernels.c"
 
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math")
 LINK_FLAGS = ("-shared", "-fPIC", "-pthread")
@@ -28,8 +28,9 @@ class NoKernels(ModelError):
 def built(cache_dir: Path, source: Path = SOURCE, compiler: str | None = None) -> Path:
     """The shared library that ``source`` compiles to on this processor.
 
-    Made where the cache has none for the same source, compiler, flags and processor; it appears in
-    one piece, whoever else builds it at the moment. ``compiler`` is a command, found where None.
+    Made where the cache has none for the same source, headers beside it, compiler, flags and
+    processor; it appears in one piece, whoever else builds it at the moment. ``compiler`` is a
+    command, found where None.
 
     Raises:
         NoKernels: there is no compiler, it fails, or the cache cannot be written.
@@ -49,7 +50,9 @@ def _found_compiler() -> str:
 
 
 def _key(source: Path, command: list[str]) -> str:
-    parts = (source.read_bytes(), FLAGS, LINK_FLAGS, command, _version(command), _processor())
+    files = [source, *sorted(source.parent.glob("*.h"))]
+    texts = [(path.name, path.read_bytes()) for path in files]
+    parts = (texts, FLAGS, LINK_FLAGS, command, _version(command), _processor())
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 

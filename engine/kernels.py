@@ -1,4 +1,4 @@
-"""The kernels of kernels.c for torch tensors: the only file that knows ctypes in the engine."""
+"""The kernels of native/ for torch tensors: the only file that knows ctypes in the engine."""
 
 from __future__ import annotations
 
@@ -172,7 +172,11 @@ class Kernels:
         self, cache: Tensor, queries: Tensor, num_kv_heads: int, window: int | None, runs: Runs
     ) -> Tensor:
         """What each token finds in its sequence up to itself, at most ``window`` tokens back:
-        ``[tokens, heads, head_dim]`` in and out."""
+        ``[tokens, heads, head_dim]`` in and out.
+
+        Raises:
+            MemoryError: there is none for what threads find before it is put together.
+        """
         _check(queries, queries.shape[-1])
         assert queries.shape[2] % LANES == 0, queries.shape
         assert queries.shape[2] <= MAX_HEAD_DIM, queries.shape
@@ -186,7 +190,8 @@ class Kernels:
             window or 0,
             queries.shape[2] ** -0.5,
         )
-        self._library.attend(self._pool, byref(job))
+        if self._library.attend(self._pool, byref(job)):
+            raise MemoryError(f"no memory for attention of {len(queries)} tokens")
         return out
 
 

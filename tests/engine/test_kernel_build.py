@@ -50,6 +50,16 @@ def test_another_source_or_compiler_is_another_library(tmp_path: Path) -> None:
     assert len({one, other, third}) == 3
 
 
+def test_a_changed_header_is_another_library(tmp_path: Path) -> None:
+    source, header = a_source(tmp_path, '#include "number.h"\n' + SOURCE), tmp_path / "number.h"
+    header.write_text("enum { NUMBER = 1 };\n")
+    one = built(tmp_path, source)
+
+    header.write_text("enum { NUMBER = 2 };\n")
+
+    assert built(tmp_path, source) != one
+
+
 def test_without_a_compiler_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
