@@ -1,23 +1,20 @@
 """One engine's end of the KV data path: `bus.wire.Wire` over a `Transport`.
 
-The ledger decides, the outbox paces the writes, the transport's thread carries everything out. The
-methods of `Wire` may be called from any thread and hand their work over to that one; ``on_event``
-is called from it and must not block.
+The ledger decides, the clerk carries out what it wants on the transport's thread. The methods of
+`Wire` may be called from any thread and hand their work over to that one; ``on_event`` is called
+from it and must not block.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from types import TracebackType
-from typing import Self, assert_never
+from typing import Self
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -26,21 +23,19 @@ from bus.wire import GrantRefused
 
 from . import grants
 from .checksums import Checksums
-from .effects import Connect, Drop, Effect, Flush, Get, Name, Put, Send, Sum, Tell
+from .clerk import Clerk, Means
+from .effects import Effect, Name
 from .granted import Offer
 from .grants import Grant
 from .layout import as_pages, check_pages, compress
 from .ledger import Ledger
 from .opening import Life
-from .outbox import Outbox
 from .outgoing import Home, Write
-from .protocol import decode, encode
 from .receiving import Receiver
 from .sending import Sender
-from .transport import PeerId, Transport, TransportClosed, TransportStatistics, Unreachable
-from .transport import peer_id as peer_id_of
+from .transport import Transport, TransportClosed, TransportStatistics
 
-log = logging.getLogger(__name__)
+_CLOSING = "the engine is closing"
 _CLOSING_S = 1.0
 """How long `Courier.close` waits for peers to stop writing."""
 
@@ -100,16 +95,14 @@ class Courier:
         life = Life(config.engine, config.epoch)
         home = Home(transport.address, transport.memory, config.shape, config.checksums)
         self._ledger = Ledger(Receiver(life, config.lease_s, config.shape), Sender(home))
-        self._outbox = Outbox(transport, self._issued, clock)
-        self._checksums = Checksums(np.frombuffer(self.buffer, np.uint8), config.shape)
+        checksums = Checksums(np.frombuffer(self.buffer, np.uint8), config.shape)
+        self._clerk = Clerk(self._ledger, Means(transport, checksums), clock, self._tell)
         self._serials = itertools.count(1)
         self._lock = threading.Lock()
         self._names: set[Name] = set()
-        self._counts = dict.fromkeys(CourierStatistics.__struct_fields__[:-1], 0)
-        self._next_tick: float | None = None
-        self._settled = threading.Event()
-        self._closing = self._closed = False
-        transport.start(self)
+        self._counts = dict.fromkeys(CourierStatistics.__struct_fields__[:-2], 0)
+        self._closed = False
+        transport.start(self._clerk)
 
     def __enter__(self) -> Self:
         return self
@@ -193,7 +186,11 @@ class Courier:
     def statistics(self) -> CourierStatistics:
         with self._lock:
             counts = dict(self._counts)
-        return CourierStatistics(**counts, transport=self._transport.statistics())
+        return CourierStatistics(
+            **counts,
+            bad_messages=self._clerk.bad_messages,
+            transport=self._transport.statistics(),
+        )
 
     def close(self) -> None:
         """Stop everything, wait up to a second for peers that still write, join the thread."""
@@ -201,14 +198,10 @@ class Courier:
             return
         self._closed = True
         with contextlib.suppress(TransportClosed):  # it may have died before us
-            self._call(self._begin_closing)
-            self._settled.wait(_CLOSING_S)
-            self._call(lambda: self._ledger.abandon("the engine is closing"))
+            self._transport.call(lambda: self._clerk.stop(_CLOSING))
+            self._clerk.settled.wait(_CLOSING_S)
+            self._call(lambda: self._ledger.abandon(_CLOSING))
         self._transport.close()
-
-    def _begin_closing(self) -> list[Effect]:
-        self._closing = True
-        return self._ledger.stop("the engine is closing", self._clock())
 
     def _check(self, flow: str, attempt: int, sealed: bytes, begin: int, end: int) -> Grant:
         grant = grants.unseal(sealed, self._config.key, self._clock())
@@ -245,78 +238,9 @@ class Courier:
             self._names.discard(name)
 
     def _call(self, decide: Callable[[], list[Effect]]) -> None:
-        self._transport.call(lambda: self._carry_out(decide()))
+        self._transport.call(lambda: self._clerk.carry_out(decide()))
 
-    # --- Handler, on the transport's thread -----------------------------------------------------
-
-    def received(self, peer: PeerId, data: bytes) -> None:
-        try:
-            message = decode(data)
-        except msgspec.MsgspecError as error:
-            with self._lock:
-                self._counts["bad_messages"] += 1
-            log.warning("ignored %d bytes from peer %s: %s", len(data), peer.hex(), error)
-            return
-        self._carry_out(self._ledger.received(peer, message, self._clock()))
-
-    def lost(self, peer: PeerId) -> None:
-        self._outbox.forget(peer)
-        self._carry_out(self._ledger.lost(peer))
-
-    def turn(self) -> float | None:
-        more = self._outbox.turn() | self._checksums.turn()
-        now = self._clock()
-        deadline = self._ledger.deadline()
-        if deadline is not None and now >= deadline:
-            self._carry_out(self._ledger.tick(now))
-            deadline = self._ledger.deadline()
-        if self._closing and not (self._ledger.num_receiving or self._ledger.num_sending):
-            self._settled.set()
-        if more:
-            return 0.0
-        return None if deadline is None else max(deadline - now, 0.0)
-
-    def _carry_out(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            self._perform(effect)
-
-    def _perform(self, effect: Effect) -> None:
-        match effect:
-            case Connect(address):
-                self._connect(address)
-            case Send(peer, message):
-                self._transport.send(peer, encode(message))
-            case Put(transfer, peer, memory, runs):
-                self._outbox.put(transfer, peer, memory, runs)
-            case Get(transfer, peer, memory, runs):
-                self._outbox.get(transfer, peer, memory, runs)
-            case Drop(transfer):
-                self._outbox.drop(transfer)
-                self._checksums.drop(transfer)
-            case Flush(transfer, peer, memory):
-                lane = self._transport.lane
-                self._outbox.flush(
-                    transfer, peer, lambda: self._flushed(transfer, lane(peer, memory))
-                )
-            case Sum(transfer, pages, num_tokens):
-                self._checksums.add(transfer, pages, num_tokens, partial(self._summed, transfer))
-            case Tell(event):
-                self._tell(event)
-            case _:
-                assert_never(effect)
-
-    def _connect(self, address: bytes) -> None:
-        try:
-            self._transport.connect(address)
-        except Unreachable as error:
-            log.warning("%s", error)
-            self._carry_out(self._ledger.lost(peer_id_of(address)))
-
-    def _issued(self, transfer: int, write_s: float) -> None:
-        self._carry_out(self._ledger.progressed(transfer, self._clock(), write_s))
-
-    def _flushed(self, transfer: int, lane: str) -> None:
-        self._carry_out(self._ledger.flushed(transfer, lane, self._clock()))
+    # --- how it ends, on the transport's thread --------------------------------------------------
 
     def _summed(self, transfer: int, sums: bytes) -> None:
         self._carry_out(self._ledger.summed(transfer, sums, self._clock()))

@@ -251,7 +251,11 @@ def test_a_name_can_be_used_again_after_its_end(pair: Pair) -> None:
 
 
 def test_unreadable_messages_are_counted_and_ignored(pair: Pair) -> None:
-    pair.receiver.courier.received(b"x" * 16, b"noise")
+    noisy = pair.sender.transport
+
+    noisy.call(lambda: noisy.send(noisy.connect(pair.receiver.transport.address), b"noise"))
+    pair.sender.reach()
+    pair.receiver.reach()
 
     assert pair.receiver.courier.statistics().bad_messages == 1
 
