@@ -7,7 +7,6 @@ import mmap
 import multiprocessing
 import queue
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -18,7 +17,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from kvtransport.layout import Runs
-from kvtransport.outbox import SLICE_BYTES
+from kvtransport.outbox import Outbox
 from kvtransport.transport import PeerId
 from kvtransport.ucx import UcxTransport
 
@@ -51,13 +50,6 @@ def scattered(case: Case) -> Runs:
     count = case.num_bytes // case.run_bytes
     local, remote = (random.permutation(count) * case.run_bytes for _ in range(2))
     return Runs(local, remote, np.full(count, case.run_bytes, np.int64))
-
-
-def sliced(runs: Runs) -> list[Runs]:
-    """As an engine's outbox puts them: so many bytes in a turn of the transport's thread."""
-    pieces = runs.split(SLICE_BYTES)
-    turn = max(1, SLICE_BYTES // int(pieces.num_bytes.max()))
-    return [pieces.part(begin, begin + turn) for begin in range(0, len(pieces), turn)]
 
 
 def private_memory() -> Memory:
@@ -103,15 +95,17 @@ class Put(Struct, frozen=True):
 
 
 class Sender:
-    """Writes the receiver's memory, and waits for its word that it has been told."""
+    """Writes the receiver's memory through an outbox, as a courier does, and waits for its word
+    that it has been told."""
 
     def __init__(self, receiver: Receiver, settings: Mapping[str, str] | None = None) -> None:
         self._transport = UcxTransport(settings=settings)
+        self._outbox = Outbox(self._transport, lambda _, seconds: None, time.perf_counter)
         self._transport.allocate(POOL_BYTES)[:] = b"\x01" * POOL_BYTES
         self._answers: queue.SimpleQueue[float] = queue.SimpleQueue()
         self._memory = receiver.memory
         self._rounds_left = 0
-        self._endless: deque[Runs] = deque()
+        self._endless: Runs | None = None
         self._transport.start(self)
         self._peer = self._ask(lambda: self._transport.connect(receiver.address))
         self._transport.call(lambda: self._transport.send(self._peer, b"ready?"))
@@ -128,28 +122,30 @@ class Sender:
         """The benchmark then ends by its patience."""
 
     def turn(self) -> float | None:
-        """Endless puts while `putting` goes on, as slices of a long transfer would be."""
-        if not self._endless:
-            return None
-        self._transport.put(self._peer, self._memory, self._endless[0])
-        self._endless.rotate()
-        return 0.0
+        return self._outbox.turn()
 
     @contextmanager
     def putting(self, runs: Runs) -> Iterator[None]:
-        """Put these runs again and again, slice by slice, while the block runs."""
-        slices = sliced(runs)
-        self._transport.call(lambda: self._endless.extend(slices))
+        """Put these runs again and again while the block runs."""
+
+        def again() -> None:
+            if self._endless is not None:
+                self._write(self._endless, again)
+
+        def begin() -> None:
+            self._endless = runs
+            again()
+
+        self._transport.call(begin)
         yield
-        self._ask(self._endless.clear)
+        self._endless = None
 
     def put(self, runs: Runs) -> Put:
         begun: list[float] = []
 
         def begin() -> None:
             begun.append(time.perf_counter())
-            self._transport.put(self._peer, self._memory, runs)
-            self._transport.flush(self._peer, landed)
+            self._write(runs, landed)
 
         def landed() -> None:
             self._transport.send(self._peer, b"complete")
@@ -158,6 +154,10 @@ class Sender:
         self._transport.call(begin)
         answered = self._answers.get(timeout=PATIENCE_S)
         return Put(answered - begun[0], time.perf_counter() - asked)
+
+    def _write(self, runs: Runs, landed: Callable[[], None]) -> None:
+        self._outbox.put(1, self._peer, self._memory, runs)
+        self._outbox.flush(1, self._peer, landed)
 
     def notice_s(self) -> float:
         """Half of a round trip of eight bytes between the two transports' threads."""

@@ -17,6 +17,7 @@ from .checksums import Checksums
 from .effects import Connect, Drop, Effect, Flush, Get, Put, Send, Sum, Tell
 from .ledger import Ledger
 from .outbox import Outbox
+from .pacing import Pace
 from .protocol import decode, encode
 from .transport import PeerId, Transport, Unreachable, peer_id
 
@@ -28,6 +29,7 @@ class Means(Struct, frozen=True, eq=False):
 
     transport: Transport
     checksums: Checksums
+    pace: Pace
 
 
 class Clerk:
@@ -50,7 +52,7 @@ class Clerk:
         """Set once `stop` was asked for and nothing is open any more."""
         self._transport, self._checksums = means.transport, means.checksums
         self._clock, self._on_event = clock, on_event
-        self._outbox = Outbox(means.transport, self._issued, clock)
+        self._outbox = Outbox(means.transport, self._issued, clock, means.pace)
         self._stopping = False
 
     def stop(self, reason: str) -> None:
@@ -74,11 +76,12 @@ class Clerk:
         self.carry_out(self.ledger.lost(peer))
 
     def turn(self) -> float | None:
-        more = self._outbox.turn() | self._checksums.turn()
-        wait_s = self._tick()
+        waits = [self._outbox.turn(), self._tick()]
+        if self._checksums.turn():
+            waits.append(0.0)
         if self._stopping and not (self.ledger.num_receiving or self.ledger.num_sending):
             self.settled.set()
-        return 0.0 if more else wait_s
+        return min((wait_s for wait_s in waits if wait_s is not None), default=None)
 
     def _tick(self) -> float | None:
         """Let the ledger's timers run; seconds until the next of them."""

@@ -122,6 +122,10 @@ class Connection:
                 return shared_lane(maps, address)
         return copying_lane(self.endpoint.transports())
 
+    def is_mapped(self, memory: bytes) -> bool:
+        """Whether `put` and `get` copy by themselves, and at once."""
+        return self._reach(memory).mapped is not None
+
     def _keep(self, request: Request | None) -> None:
         if request is not None:
             self._requests.append(request)

@@ -31,6 +31,7 @@ from .layout import as_pages, check_pages, compress
 from .ledger import Ledger
 from .opening import Life
 from .outgoing import Home, Write
+from .pacing import Limited, Pace, Unlimited
 from .receiving import Receiver
 from .sending import Sender
 from .transport import Transport, TransportClosed, TransportStatistics
@@ -50,6 +51,11 @@ class CourierConfig(Struct, frozen=True):
     """A grant that nobody opens, and a transfer without progress, end after this long."""
     checksums: bool = False
     """Whether whatever we send and receive is checked before it is used."""
+    max_bytes_per_s: float | None = None
+    """What it writes and reads at most, all transfers together; None: as fast as it can."""
+
+    def pace(self, clock: Callable[[], float]) -> Pace:
+        return Unlimited() if self.max_bytes_per_s is None else Limited(self.max_bytes_per_s, clock)
 
 
 class CourierStatistics(Struct, frozen=True):
@@ -96,7 +102,8 @@ class Courier:
         home = Home(transport.address, transport.memory, config.shape, config.checksums)
         self._ledger = Ledger(Receiver(life, config.lease_s, config.shape), Sender(home))
         checksums = Checksums(np.frombuffer(self.buffer, np.uint8), config.shape)
-        self._clerk = Clerk(self._ledger, Means(transport, checksums), clock, self._tell)
+        means = Means(transport, checksums, config.pace(clock))
+        self._clerk = Clerk(self._ledger, means, clock, self._tell)
         self._serials = itertools.count(1)
         self._lock = threading.Lock()
         self._names: set[Name] = set()
@@ -241,9 +248,6 @@ class Courier:
         self._transport.call(lambda: self._clerk.carry_out(decide()))
 
     # --- how it ends, on the transport's thread --------------------------------------------------
-
-    def _summed(self, transfer: int, sums: bytes) -> None:
-        self._carry_out(self._ledger.summed(transfer, sums, self._clock()))
 
     def _tell(self, event: TransferEvent) -> None:
         with self._lock:

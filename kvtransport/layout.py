@@ -49,11 +49,21 @@ class Runs(Struct, frozen=True, eq=False):
         return len(self.local)
 
     def total_bytes(self) -> int:
-        return int(self.num_bytes.sum())
+        return int(np.add.reduce(self.num_bytes))
 
     def part(self, begin: int, end: int) -> Runs:
         """Runs ``[begin, end)``."""
         return Runs(self.local[begin:end], self.remote[begin:end], self.num_bytes[begin:end])
+
+    def first(self, num_bytes: int) -> Runs:
+        """Of a single run, so many bytes."""
+        return Runs(self.local, self.remote, np.array([num_bytes], np.int64))
+
+    def without_first(self, num_bytes: int) -> Runs:
+        """The same, but for so many bytes at the start of the first run."""
+        skipped = np.zeros(len(self), np.int64)
+        skipped[0] = num_bytes
+        return Runs(self.local + skipped, self.remote + skipped, self.num_bytes - skipped)
 
     def reversed(self) -> Runs:
         """The copies back."""
@@ -80,10 +90,11 @@ class Runs(Struct, frozen=True, eq=False):
         offset reaches beyond any pool."""
         if not len(self):
             return 0, 0
-        if min(self.local.min(), self.remote.min(), self.num_bytes.min()) < 0:
+        least = np.minimum.reduce  # without the Python around `min`: this is asked for every slice
+        if min(least(self.local), least(self.remote), least(self.num_bytes)) < 0:
             return 2**63 - 1, 2**63 - 1
         ours, theirs = self.local + self.num_bytes, self.remote + self.num_bytes
-        return int(ours.max()), int(theirs.max())
+        return int(np.maximum.reduce(ours)), int(np.maximum.reduce(theirs))
 
 
 def as_pages(pages: Sequence[int] | Offsets) -> Offsets:

@@ -24,6 +24,10 @@ from .layout import Runs
 
 _LONG_RUN_BYTES = 16 * 1024
 """From here on one copy takes longer than giving up the interpreter and taking it back."""
+_PIECE_BYTES = 512 * 1024
+"""Longer ones are copied in such pieces. The C library takes a larger copy for one that must leave
+the cache alone only far above the cache's size; in between it reads what it overwrites. Measured at
+16 MiB: 13 GB/s in pieces, 9 in one, between pools in pages of 4 KiB."""
 _BATCH_BYTES = 512 * 1024
 _SMALLEST_PIECE_BYTES = 256
 """Below, numpy's work for each piece exceeds the bytes'."""
@@ -63,7 +67,15 @@ def _copy_short(source: Bytes, target: Bytes, runs: Runs) -> None:
 def _copy_each(source: Bytes, target: Bytes, runs: Runs) -> None:
     columns = runs.remote + _address(target), runs.local + _address(source), runs.num_bytes
     for to, begin, size in zip(*(column.tolist() for column in columns), strict=True):
-        memmove(to, begin, size)  # gives up the interpreter, with the least around it
+        if size <= _PIECE_BYTES:
+            memmove(to, begin, size)  # gives up the interpreter, with the least around it
+        else:
+            _copy_in_pieces(to, begin, size)
+
+
+def _copy_in_pieces(to: int, begin: int, size: int) -> None:
+    for done in range(0, size, _PIECE_BYTES):
+        memmove(to + done, begin + done, min(_PIECE_BYTES, size - done))
 
 
 def _common_measure(runs: Runs) -> int:

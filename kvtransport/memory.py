@@ -168,6 +168,9 @@ class MemoryTransport:
         if target:
             target.deliver(self.address, data)
 
+    def alert(self, peer: PeerId, memory: bytes) -> None:
+        """Nobody is told: the bytes are there at once."""
+
     def lane(self, peer: PeerId, memory: bytes) -> str:
         return LANE
 

@@ -14,11 +14,17 @@ from typing import Protocol
 import numpy as np
 
 from .layout import Offsets, Runs
+from .pacing import Pace, Unlimited
 from .transport import PeerId
 
-SLICE_BYTES = 4 * 2**20
+SLICE_BYTES = 8 * 2**20
 """What one turn copies: about a millisecond on the lanes where we copy ourselves."""
-WINDOW_BYTES = 8 * SLICE_BYTES
+WINDOW_BYTES = 4 * SLICE_BYTES
+TAIL_BYTES = 2**20
+"""What is left of a transfer when its peer is told that the end is near: it takes about as long to
+copy as the peer takes to wake up."""
+LEAST_BYTES = 2**16
+"""What is left of a turn is not worth a piece of a run where it is less."""
 SLICE_RUNS = 512
 """A run costs about a microsecond besides its bytes."""
 
@@ -32,12 +38,22 @@ class Carrier(Protocol):
 
     def flush(self, peer: PeerId, done: Callable[[], None]) -> None: ...
 
+    def alert(self, peer: PeerId, memory: bytes) -> None: ...
+
 
 _Copy = Callable[[PeerId, bytes, Runs], None]
 
 
 @dataclass(slots=True, eq=False)
 class _Copies:
+    """What is left of them begins within a run, where one is longer than a slice:
+
+    ```
+    runs  | 0 | 1 |        2        | 3 | 4 |
+                       ^ done               ^ ends[-1]
+    ```
+    """
+
     transfer: int
     memory: bytes
     runs: Runs
@@ -45,7 +61,38 @@ class _Copies:
     """Puts, or gets."""
     ends: Offsets
     """Bytes up to and including each run."""
+    done: int = 0
+    """Bytes."""
     position: int = 0
+    """The first run that is not over."""
+
+    @property
+    def is_over(self) -> bool:
+        return self.position == len(self.runs)
+
+    def next_part(self, budget: int) -> Runs:
+        """So many bytes of it, in a limited number of runs; the tail is a part of its own."""
+        tail = int(self.ends[-1]) - TAIL_BYTES
+        limit = min(self.done + budget, tail) if self.done < tail else self.done + budget
+        fitting = min(int(self.ends.searchsorted(limit, "right")), self.position + SLICE_RUNS)
+        if fitting > self.position:
+            return self._whole_runs(fitting)
+        return self._piece(limit - self.done)
+
+    def _whole_runs(self, end: int) -> Runs:
+        begin, skipped = self.position, self._skipped()
+        self.position, self.done = end, int(self.ends[end - 1])
+        part = self.runs.part(begin, end)
+        return part.without_first(skipped) if skipped else part
+
+    def _piece(self, num_bytes: int) -> Runs:
+        skipped, run = self._skipped(), self.runs.part(self.position, self.position + 1)
+        self.done += num_bytes
+        return run.without_first(skipped).first(num_bytes)
+
+    def _skipped(self) -> int:
+        """Bytes of the first run that were copied already."""
+        return self.done - (int(self.ends[self.position - 1]) if self.position else 0)
 
 
 @dataclass(slots=True, eq=False)
@@ -70,10 +117,12 @@ class Outbox:
         carrier: Carrier,
         on_issued: Callable[[int, float], None],
         clock: Callable[[], float],
+        pace: Pace | None = None,
     ) -> None:
         """``on_issued`` hears the number of a transfer whenever some of its bytes went out or have
         landed, and the seconds that this took."""
         self._carrier, self._on_issued, self._clock = carrier, on_issued, clock
+        self._pace = pace or Unlimited()
         self._queues: dict[PeerId, _Queue] = {}
 
     def put(self, transfer: int, peer: PeerId, memory: bytes, runs: Runs) -> None:
@@ -83,10 +132,9 @@ class Outbox:
         self._add(transfer, peer, memory, runs, self._carrier.get)
 
     def _add(self, transfer: int, peer: PeerId, memory: bytes, runs: Runs, begin: _Copy) -> None:
-        pieces = runs.split(SLICE_BYTES)
-        if len(pieces):
-            ends = np.cumsum(pieces.num_bytes)
-            self._queue(peer).jobs.append(_Copies(transfer, memory, pieces, begin, ends))
+        if len(runs):
+            ends = np.add.accumulate(runs.num_bytes)
+            self._queue(peer).jobs.append(_Copies(transfer, memory, runs, begin, ends))
 
     def flush(self, transfer: int, peer: PeerId, done: Callable[[], None]) -> None:
         """Call ``done`` once what was put to ``peer`` or got from it before has landed."""
@@ -102,12 +150,15 @@ class Outbox:
         """The peer was lost: nothing of it can be issued, no flush will end."""
         self._queues.pop(peer, None)
 
-    def turn(self) -> bool:
-        """Issue a slice for each peer that may take one; whether there is more to issue now."""
+    def turn(self) -> float | None:
+        """Issue a slice for each peer that may take one. Returns the seconds until there is more to
+        issue, None where nothing is, or nothing before something has landed."""
         for peer in list(self._queues):
             if (queue := self._queues.get(peer)) and queue.window_flush is None:
                 self._advance(peer, queue)
-        return any(q.jobs and q.window_flush is None for q in self._queues.values())
+        if any(q.jobs and q.window_flush is None for q in self._queues.values()):
+            return self._pace.wait_s()
+        return None
 
     def _queue(self, peer: PeerId) -> _Queue:
         return self._queues.setdefault(peer, _Queue())
@@ -115,13 +166,15 @@ class Outbox:
     def _advance(self, peer: PeerId, queue: _Queue) -> None:
         """Small jobs go together until the slice is full; a flush goes as soon as it is first."""
         budget = SLICE_BYTES
-        while queue.jobs and budget > 0 and queue.window_flush is None:
+        while queue.jobs and queue.window_flush is None and not self._pace.wait_s():
             job = queue.jobs[0]
             if isinstance(job, _Flush):
                 queue.jobs.popleft()
                 self._flush(peer, job.transfer, job.done)
-                continue
-            budget -= self._issue(peer, queue, job, budget)
+            elif budget >= LEAST_BYTES:
+                budget -= self._issue(peer, queue, job, budget)
+            else:
+                break
 
     def _flush(self, peer: PeerId, transfer: int, done: Callable[[], None]) -> None:
         """Waiting for bytes to land is part of the time that the lane takes for them."""
@@ -134,17 +187,17 @@ class Outbox:
         self._carrier.flush(peer, landed)
 
     def _issue(self, peer: PeerId, queue: _Queue, job: _Copies, budget: int) -> int:
-        done = int(job.ends[job.position - 1]) if job.position else 0
-        fitting = int(np.searchsorted(job.ends, done + budget, side="right"))
-        end = min(max(fitting, job.position + 1), job.position + SLICE_RUNS)
-        part = job.runs.part(job.position, end)
-        job.position = end
-        if end == len(job.runs):
+        """Returns what it takes of a turn's budget."""
+        part = job.next_part(budget)
+        if job.is_over:
             queue.jobs.popleft()
+            if queue.jobs and isinstance(queue.jobs[0], _Flush):
+                self._carrier.alert(peer, job.memory)
         began = self._clock()
         job.begin(peer, job.memory, part)
         self._on_issued(job.transfer, self._clock() - began)
         num_bytes = part.total_bytes()
+        self._pace.spend(num_bytes)
         queue.in_flight_bytes += num_bytes
         if queue.in_flight_bytes >= WINDOW_BYTES:
             queue.in_flight_bytes, queue.window_flush = 0, job

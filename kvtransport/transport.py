@@ -172,6 +172,11 @@ class Transport(Protocol):
         """Send a message of up to a few thousand bytes; it is dropped where the peer was lost."""
         ...
 
+    def alert(self, peer: PeerId, memory: bytes) -> None:
+        """A hint that a message follows as soon as a last piece has been copied from or to that
+        memory: the peer's thread may wake up meanwhile. Costs little, and changes nothing."""
+        ...
+
     def lane(self, peer: PeerId, memory: bytes) -> str:
         """How puts reach that memory: ``sysv`` and ``posix`` are shared memory, ``cma`` is the
         kernel's copy between processes, then ``tcp``, ``rc_mlx5`` and so on."""

@@ -110,6 +110,16 @@ def test_a_view_of_the_pool_outlives_the_transport(world: World) -> None:
     assert here.read(0, 4) == b"kept"
 
 
+def test_an_alert_is_no_message_and_keeps_none_from_arriving(world: World) -> None:
+    here, there = joined(world)
+
+    here.alert(id_of(there), there.memory())
+    here.send(id_of(there), b"complete")
+    here.alert(b"?" * PEER_ID_BYTES, there.memory())
+
+    assert there.message() == (id_of(here), b"complete")
+
+
 def test_scattered_runs_land_each_in_its_place(world: World) -> None:
     here, there = joined(world, 4 * MIB)
     content = random.Random(1).randbytes(4 * MIB)

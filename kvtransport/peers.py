@@ -1,0 +1,165 @@
+"""Who is connected over UCX: hello, welcome, goodbye, and losses told when nothing is under way."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+
+from ._libucp import Received, UcxError, Worker
+from .commands import Commands
+from .connection import Connection, join_address
+from .transport import PeerId, Unreachable, peer_id
+
+log = logging.getLogger(__name__)
+MESSAGE, HELLO, WELCOME, GOODBYE, ALERT = 1, 2, 3, 4, 5
+_CONNECTING_S = 3.0
+"""How long a peer may take to welcome us. UCX watches only over peers that have answered it: one
+that dies before would never be missed."""
+_LEAVING_S = 0.25
+"""How long closing waits for peers to take our goodbye."""
+
+
+class Peers:
+    """For the transport's thread only; ``on_lost`` is called once for each connection."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        identity: PeerId,
+        commands: Commands,
+        on_lost: Callable[[PeerId], None],
+    ) -> None:
+        self.address = join_address(identity, worker.address)
+        self.num_lost = 0
+        self._worker, self._identity = worker, identity
+        self._guard, self._on_lost = commands.guard, on_lost
+        self._connections: dict[PeerId, Connection] = {}
+        self._connecting: dict[PeerId, float] = {}
+        """Until when each peer that has not answered yet may."""
+        self._leaving: list[Connection] = []
+        """Lost, and not told yet: something of them is still under way."""
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def find(self, peer: PeerId) -> Connection | None:
+        return self._connections.get(peer)
+
+    def connect(self, address: bytes) -> PeerId:
+        """As `Transport.connect`."""
+        peer = peer_id(address)
+        if peer not in self._connections:
+            try:
+                connection = Connection(self._worker, address)
+            except UcxError as error:
+                raise Unreachable(address, str(error)) from None
+            self._connections[peer] = connection
+            self._connecting[peer] = time.monotonic() + _CONNECTING_S
+            self.say(connection, HELLO, self.address)
+        return peer
+
+    def say(self, connection: Connection, number: int, data: bytes = b"") -> None:
+        self.attempt(connection, lambda: connection.send(number, self._identity, data))
+
+    def attempt(self, connection: Connection, act: Callable[[], None]) -> None:
+        """A connection that cannot be written to is lost, whether or not UCX has told so."""
+        try:
+            act()
+        except UcxError as error:
+            log.warning("the connection to peer %s broke: %s", connection.peer.hex(), error)
+            self._lose(connection)
+
+    def heard(self, message: Received) -> None:
+        """What peers say about themselves."""
+        if message.number == HELLO:
+            self._guard(lambda: self._welcome(message.data))
+        elif message.number == WELCOME:
+            self._connecting.pop(message.header, None)
+        elif leaving := self._connections.get(message.header):
+            self._lose(leaving)
+
+    def notice(self) -> bool:
+        """Act on failures, then flushes that landed, then losses that are complete; whether there
+        were any but failures."""
+        while self._worker.failed:
+            self._lose_endpoint(*self._worker.failed.popleft())
+        if self._connecting:
+            self._lose_late()
+        landed = [self._land(connection) for connection in list(self._connections.values())]
+        return any(landed) | self._tell_losses()
+
+    def bound(self, timeout_s: float | None) -> float | None:
+        """A timeout after which nobody who never answers is forgotten."""
+        if not self._connecting:
+            return timeout_s
+        return min(_CONNECTING_S, _CONNECTING_S if timeout_s is None else timeout_s)
+
+    def take_leave(self) -> None:
+        """Say goodbye, wait a moment for it to be taken, and close every endpoint."""
+        everyone = list(self._connections.values())
+        for connection in everyone:
+            self.say(connection, GOODBYE)
+            self.attempt(connection, connection.flush_last)
+        self._progress_until(lambda: all(c.settled() for c in self._connections.values()))
+        for connection in everyone:
+            self._lose(connection)
+        self._progress_until(lambda: all(connection.settled() for connection in self._leaving))
+
+    # --- steps ----------------------------------------------------------------------------------
+
+    def _welcome(self, address: bytes) -> None:
+        """Connect back, so that both sides notice when the other is gone."""
+        try:
+            peer = self.connect(address)
+        except Unreachable as error:
+            log.warning("a peer said hello and is gone: %s", error)
+            return
+        if found := self._connections.get(peer):
+            self.say(found, WELCOME)
+
+    def _land(self, connection: Connection) -> bool:
+        """Call what waits for flushes that landed, while the connection is not lost by it."""
+        connection.settled()
+        happened = False
+        while self._connections.get(connection.peer) is connection:
+            done = connection.landed()
+            if done is None:
+                break
+            self._guard(done)
+            happened = True
+        return happened
+
+    def _lose_late(self) -> None:
+        now = time.monotonic()
+        for late in [peer for peer, by in self._connecting.items() if now > by]:
+            log.warning("peer %s never answered", late.hex())
+            self._lose(self._connections[late])
+
+    def _lose_endpoint(self, handle: int, status: int) -> None:
+        for connection in list(self._connections.values()):
+            if connection.endpoint.handle.value == handle:
+                log.warning("peer %s is gone: UCX status %d", connection.peer.hex(), status)
+                self._lose(connection)
+
+    def _lose(self, connection: Connection) -> None:
+        """From here on nothing is put or sent; told once nothing is under way."""
+        if self._connections.get(connection.peer) is connection:
+            del self._connections[connection.peer]
+            self._connecting.pop(connection.peer, None)
+            connection.close()
+            self._leaving.append(connection)
+
+    def _tell_losses(self) -> bool:
+        gone = [connection for connection in self._leaving if connection.settled()]
+        for connection in gone:
+            self._leaving.remove(connection)
+            self.num_lost += 1
+            self._guard(functools.partial(self._on_lost, connection.peer))
+        return bool(gone)
+
+    def _progress_until(self, settled: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _LEAVING_S
+        while not settled() and time.monotonic() < deadline:
+            self._worker.progress()
