@@ -244,9 +244,9 @@ def test_what_goes_out_and_lands_keeps_to_the_pace_of_the_link() -> None:
     time.now = 1.0
     tail = box.turn()
     landing = len(carrier.flushes)
-    time.now = 1.25
+    time.now = 1.0 + TAIL_BYTES / SLICE_BYTES
     rest = box.turn()
 
-    assert (at_once, early, tail, rest) == (1.0, 1.0, 0.25, None)
+    assert (at_once, early, tail, rest) == (1.0, 1.0, TAIL_BYTES / SLICE_BYTES, None)
     assert [num_bytes for _, _, num_bytes in carrier.puts] == [SLICE_BYTES, TAIL_BYTES]
     assert (landing, len(carrier.flushes)) == (0, 1)
