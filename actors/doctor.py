@@ -27,7 +27,7 @@ from bus.server import EmbeddedServer
 from bus.subjects import Subjects
 from engine.model_errors import ModelError
 from engine.model_files import default_model, open_model
-from kvtransport.probe import probe
+from kvtransport.probe import ANOTHER_MACHINE, probe
 from kvtransport.transport import TransportError
 from observability.store import TraceStore
 from observability.store_errors import StoreError
@@ -178,9 +178,14 @@ def _strangers(beats: dict[str, Beat]) -> Iterator[Finding]:
 def _transport(patient: Patient) -> Finding:
     try:
         found = probe(patient.settings.libucp)
+        far = probe(patient.settings.libucp, ANOTHER_MACHINE)
     except TransportError as error:
         return fault("UCX", str(error), "Engines can run with --transport none, and send no KV.")
-    what = f"{found.lane} between processes here, {found.gb_per_s:.1f} GB/s; {found.library}"
+    what = (
+        f"{found.lane} between processes here, {found.gb_per_s:.1f} GB/s (a plain copy"
+        f" {found.copy_gb_per_s:.1f}); {far.lane} as between machines, {far.gb_per_s:.1f} GB/s;"
+        f" {found.library}"
+    )
     if found.lane in SLOW_LANES:
         advice = "Shared memory is out of reach: see 'Limits' in docs/kv.md, and UCX_TLS."
         return note("UCX", what, advice)

@@ -1,6 +1,7 @@
 """Which lane two processes of this machine get, and how fast it is: tried, not asked.
 
-`python -m kvtransport.probe [LIBUCP]` is the other process: it offers a pool until its input ends.
+`python -m kvtransport.probe SETTINGS [LIBUCP]` is the other process: it offers a pool until its
+input ends.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import queue
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -23,6 +24,9 @@ from .ucx import UcxTransport
 NUM_BYTES: Final = 16 << 20
 NUM_PUTS: Final = 5
 PATIENCE_S: Final = 10.0
+ANOTHER_MACHINE: Final = {"TLS": "^sm"}
+"""Settings under which two processes of one machine find what two machines would: no memory in
+common, and no kernel that copies from one to the other."""
 
 
 class Probed(Struct, frozen=True):
@@ -31,6 +35,8 @@ class Probed(Struct, frozen=True):
     lane: str
     gb_per_s: float
     """The best of a few puts of 16 MiB."""
+    copy_gb_per_s: float
+    """The best of as many plain copies by one thread, in between: what shared memory may reach."""
 
 
 class ProbeFailed(TransportError):
@@ -55,24 +61,25 @@ class _Owner:
         return None
 
 
-def probe(library_path: str | None = None) -> Probed:
-    """Write a few times into the pool of a process started for it.
+def probe(library_path: str | None = None, settings: Mapping[str, str] | None = None) -> Probed:
+    """Write a few times into the pool of a process started for it, which has the same settings.
 
     Raises:
         UcxUnavailable: there is no UCX to try.
         ProbeFailed: the two processes did not get together within ten seconds.
     """
-    transport = UcxTransport(library_path)
+    transport = UcxTransport(library_path, settings)
     transport.allocate(NUM_BYTES)
     transport.start(_Owner())
+    given = msgspec.json.encode(settings or {}).decode()
     try:
-        return _with_peer(transport, library_path)
+        return _with_peer(transport, [given, *([library_path] if library_path else [])])
     finally:
         transport.close()
 
 
-def _with_peer(transport: UcxTransport, library_path: str | None) -> Probed:
-    command = [sys.executable, "-m", __name__, *([library_path] if library_path else [])]
+def _with_peer(transport: UcxTransport, arguments: list[str]) -> Probed:
+    command = [sys.executable, "-m", __name__, *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as peer:
         try:
             assert peer.stdout is not None
@@ -100,13 +107,21 @@ def _measured(transport: UcxTransport, offer: _Offer) -> Probed:
         done(transport.lane(peer, offer.memory))
 
     _on_thread(transport, connect)
-    seconds: list[float] = []
+    source, target = np.ones(NUM_BYTES, np.uint8), np.ones(NUM_BYTES, np.uint8)
+    puts: list[float] = []
+    copies: list[float] = []
     for _ in range(NUM_PUTS):
-        began_s = time.perf_counter()
-        _on_thread(transport, put)
-        seconds.append(time.perf_counter() - began_s)
+        puts.append(_seconds(lambda: _on_thread(transport, put)))
+        copies.append(_seconds(lambda: np.copyto(target, source)))
     found = _on_thread(transport, lane)
-    return Probed(transport.library, found, NUM_BYTES / min(seconds) / 1e9)
+    put_s, copy_s = min(puts), min(copies)
+    return Probed(transport.library, found, NUM_BYTES / put_s / 1e9, NUM_BYTES / copy_s / 1e9)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began_s = time.perf_counter()
+    work()
+    return time.perf_counter() - began_s
 
 
 def _on_thread(transport: UcxTransport, work: Callable[[Callable[[str], None]], None]) -> str:
@@ -129,8 +144,8 @@ def _on_thread(transport: UcxTransport, work: Callable[[Callable[[str], None]], 
     return answer
 
 
-def _offer(library_path: str | None) -> None:
-    transport = UcxTransport(library_path)
+def _offer(settings: str, library_path: str | None = None) -> None:
+    transport = UcxTransport(library_path, msgspec.json.decode(settings, type=dict[str, str]))
     transport.allocate(NUM_BYTES)
     transport.start(_Owner())
     offer = _Offer(transport.address, transport.memory)
@@ -141,4 +156,4 @@ def _offer(library_path: str | None) -> None:
 
 
 if __name__ == "__main__":
-    _offer(sys.argv[1] if len(sys.argv) > 1 else None)
+    _offer(*sys.argv[1:])
