@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kvtransport.layout import Runs
 from kvtransport.outbox import Outbox
 from kvtransport.transport import PeerId
-from kvtransport.ucx import UcxTransport
+from kvtransport.ucx import LINGER_S, UcxTransport
 
 Memory: TypeAlias = NDArray[np.uint8]
 _Answer = TypeVar("_Answer")
@@ -98,8 +98,13 @@ class Sender:
     """Writes the receiver's memory through an outbox, as a courier does, and waits for its word
     that it has been told."""
 
-    def __init__(self, receiver: Receiver, settings: Mapping[str, str] | None = None) -> None:
-        self._transport = UcxTransport(settings=settings)
+    def __init__(
+        self,
+        receiver: Receiver,
+        settings: Mapping[str, str] | None = None,
+        linger_s: float = LINGER_S,
+    ) -> None:
+        self._transport = UcxTransport(settings=settings, linger_s=linger_s)
         self._outbox = Outbox(self._transport, lambda _, seconds: None, time.perf_counter)
         self._transport.allocate(POOL_BYTES)[:] = b"\x01" * POOL_BYTES
         self._answers: queue.SimpleQueue[float] = queue.SimpleQueue()
@@ -181,10 +186,12 @@ class Sender:
 class Receiver:
     """A process whose transport answers every message, from its own thread."""
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, settings: Mapping[str, str] | None = None, linger_s: float = LINGER_S
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_receive, args=(theirs, settings))
+        self._process = context.Process(target=_receive, args=(theirs, settings, linger_s))
         self._process.start()
         theirs.close()
         self.address, self.memory = self._pipe.recv()
@@ -213,8 +220,8 @@ class _Echo:
         return None
 
 
-def _receive(pipe: Connection, settings: Mapping[str, str] | None) -> None:
-    transport = UcxTransport(settings=settings)
+def _receive(pipe: Connection, settings: Mapping[str, str] | None, linger_s: float) -> None:
+    transport = UcxTransport(settings=settings, linger_s=linger_s)
     transport.allocate(POOL_BYTES)[:] = b"\0" * POOL_BYTES
     transport.start(_Echo(transport))
     pipe.send((transport.address, transport.memory))

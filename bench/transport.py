@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from msgspec import Struct
 
+from .bare_wake import bare_wake_s
 from .loop_delay import loop_delay
 from .nixl import HOW_TO_GET, Nixl, python_of_nixl
 from .putting import (
@@ -27,6 +29,7 @@ from .report import AtLeast, AtMost, Figure, Result, Target
 
 TCP: Final = {"TLS": "tcp", "RNDV_THRESH": "inf"}
 """For both sides of the comparison: NIXL is faster so than with UCX's defaults."""
+SERIES: Final = 5
 TCP_CASES: Final = ("16m_64k", "256m")
 TARGETS: Final[dict[str, Target]] = {
     "put_256m_64k_vs_copy": AtLeast(0.85),
@@ -133,7 +136,7 @@ def _look_around(
     if sides.nixl:
         figures["nixl"] = sides.nixl.version
     figures["lane"] = sides.sender.lane()
-    figures["notice_us"] = sides.sender.notice_s() * 1e6
+    _notices(sides, figures)
     ratios["idle_cpu_cores"] = max(_idle_cores(sides.receiver, plan.idle_s))
     before = loop_delay(plan.loop_s)
     figures["loop_late_idle_p99_ms"] = before.p99_ms
@@ -143,6 +146,33 @@ def _look_around(
             during = loop_delay(plan.loop_s)
         figures[f"loop_late_{name}_p50_ms"] = during.p50_ms
         figures[f"loop_late_{name}_p99_ms"] = during.p99_ms
+
+
+def _notices(sides: _Sides, figures: dict[str, Figure]) -> None:
+    """Medians of a few series in turns: a notice to a thread that sleeps, by event descriptor; to
+    one that looks out for it; and what waking takes at the least."""
+    seconds: dict[str, list[float]] = {"notice": [], "expected_notice": [], "bare_wake": []}
+    with sleepy() as sleeping:
+        for _ in range(SERIES):
+            seconds["notice"].append(sleeping.notice_s())
+            seconds["expected_notice"].append(sides.sender.notice_s())
+            seconds["bare_wake"].append(bare_wake_s())
+    for who, found in seconds.items():
+        figures[f"{who}_us"] = statistics.median(found) * 1e6
+
+
+@contextmanager
+def sleepy() -> Iterator[Sender]:
+    """A pair that sleeps whenever nothing is to be done."""
+    receiver = Receiver(linger_s=0.0)
+    try:
+        sender = Sender(receiver, linger_s=0.0)
+        try:
+            yield sender
+        finally:
+            sender.close()
+    finally:
+        receiver.close()
 
 
 def _idle_cores(receiver: Receiver, seconds: float) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from contextlib import ExitStack
 from typing import Any, Final
 
 from msgspec import Struct
@@ -23,8 +24,15 @@ class Plan(Struct, frozen=True):
     sizes: tuple[int, ...] = (KIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB, 1024 * MIB)
     at_once: tuple[int, ...] = (1, 4, 16, 64)
     peers: tuple[int, ...] = (1, 4, 16)
-    repeats: int = 8
+    repeats: int = 200
+    """Of each size; fewer of those that would move more than ``size_bytes`` together."""
+    size_bytes: int = 8 * 1024 * MIB
+    bursts: int = 10
+    """Of each number at once and of peers."""
     num_small: int = 10_000
+
+    def repeats_of(self, size: int) -> int:
+        return max(min(self.repeats, self.size_bytes // size), 1)
 
 
 def run() -> Result:
@@ -34,9 +42,15 @@ def run() -> Result:
 def measure(plan: Plan) -> Result:
     figures: dict[str, Figure] = {}
     for size in plan.sizes:
-        _by_size(size, plan.repeats, figures)
-    _by_concurrency(plan, figures)
-    growth = _growth(plan.num_small, figures)
+        _by_size(size, plan.repeats_of(size), figures)
+    with ExitStack() as stack:
+        here = Engine("here", POOL, 30.0, {})
+        stack.callback(here.close)
+        peers = [KvProcess(f"peer-{n}", POOL) for n in range(max(plan.peers))]
+        for peer in peers:
+            stack.callback(peer.leave)
+        _by_concurrency(plan, here, peers, figures)
+        growth = _growth(plan.num_small, here, peers[0], figures)
     return Result(
         "transport_growth",
         {"resident_growth": growth},
@@ -55,6 +69,10 @@ def _shape(num_bytes: int, page_bytes: int = PAGE_BYTES) -> PoolShape:
     )
 
 
+POOL: Final = _shape(64 * MIB)
+EACH_PAGES: Final = MIB // PAGE_BYTES
+
+
 def _by_size(size: int, repeats: int, figures: dict[str, Figure]) -> None:
     """One transfer after the other, from the first write to the acknowledgement."""
     shape = _shape(size)
@@ -69,38 +87,28 @@ def _by_size(size: int, repeats: int, figures: dict[str, Figure]) -> None:
         there.leave()
     name = f"{size // KIB}k" if size < MIB else f"{size // MIB}m"
     figures[f"transfer_{name}_p50_us"] = statistics.median(seconds) * 1e6
-    figures[f"transfer_{name}_p99_us"] = max(seconds) * 1e6
+    figures[f"transfer_{name}_p99_us"] = _p99(seconds) * 1e6
     figures[f"transfer_{name}_gb_per_s"] = size / statistics.median(seconds) / 1e9
     figures[f"transfer_{name}_cpu_s_per_gib"] = spent / ((repeats + 1) * size / (1 << 30))
 
 
-def _by_concurrency(plan: Plan, figures: dict[str, Figure]) -> None:
+def _by_concurrency(plan: Plan, here: Engine, peers: list[Any], figures: dict[str, Figure]) -> None:
     """Transfers of 1 MiB, so many at once, dealt out to so many peers."""
-    shape = _shape(64 * MIB)
-    here = Engine("here", shape, 30.0, {})
-    peers = [KvProcess(f"peer-{n}", shape) for n in range(max(plan.peers))]
-    each = MIB // PAGE_BYTES
-    try:
-        for count in plan.peers:
-            for at_once in plan.at_once:
-                seconds, ends = _burst(here, peers[:count], at_once, each)
-                name = f"{count}_peers_{at_once}_at_once"
-                latencies = sorted(end.seconds for end in ends)
-                figures[f"{name}_gb_per_s"] = at_once * MIB / seconds / 1e9
-                figures[f"{name}_p50_us"] = latencies[len(latencies) // 2] * 1e6
-                figures[f"{name}_p99_us"] = latencies[-1] * 1e6
-    finally:
-        here.close()
-        for peer in peers:
-            peer.leave()
+    for count in plan.peers:
+        for at_once in plan.at_once:
+            bursts = [_burst(here, peers[:count], at_once) for _ in range(plan.bursts + 1)][1:]
+            name = f"{count}_peers_{at_once}_at_once"
+            seconds = statistics.median(burst_s for burst_s, _ in bursts)
+            latencies = [end.seconds for _, ends in bursts for end in ends]
+            figures[f"{name}_gb_per_s"] = at_once * MIB / seconds / 1e9
+            figures[f"{name}_p50_us"] = statistics.median(latencies) * 1e6
+            figures[f"{name}_p99_us"] = _p99(latencies) * 1e6
 
 
-def _burst(
-    here: Engine, peers: list[Any], at_once: int, each: int
-) -> tuple[float, list[Delivered]]:
+def _burst(here: Engine, peers: list[Any], at_once: int) -> tuple[float, list[Delivered]]:
     grants = []
     for n in range(at_once):
-        pages = list(range(n * each, (n + 1) * each))
+        pages = list(range(n * EACH_PAGES, (n + 1) * EACH_PAGES))
         grants.append((f"b{n}", peers[n % len(peers)].grant(f"b{n}", pages), pages))
     begun = time.monotonic()
     for flow, grant, pages in grants:
@@ -112,26 +120,28 @@ def _burst(
     return seconds, ends
 
 
-def _growth(count: int, figures: dict[str, Figure]) -> float:
+def _growth(count: int, here: Engine, there: Any, figures: dict[str, Figure]) -> float:
     """Resident memory after ``count`` transfers against that after the first tenth of them."""
-    shape = _shape(MIB)
-    here, there = Engine("here", shape, 30.0, {}), KvProcess("there", shape)
-    try:
-        for n in range(count // 10):
-            _send(here, there, f"w{n}", [n % 64])
-        early = here.usage(), there.usage()
-        for n in range(count - count // 10):
-            _send(here, there, f"f{n}", [n % 64])
-        late = here.usage(), there.usage()
-    finally:
-        here.close()
-        there.leave()
+    early, late = (
+        _after(range(begin, end), here, there)
+        for begin, end in ((0, count // 10), (count // 10, count))
+    )
     figures["resident_sender_mib"] = late[0].resident_bytes / MIB
     figures["resident_receiver_mib"] = late[1].resident_bytes / MIB
     growth: float = max(
         b.resident_bytes / a.resident_bytes for a, b in zip(early, late, strict=True)
     )
     return growth - 1
+
+
+def _after(numbers: range, here: Engine, there: Any) -> tuple[Usage, Usage]:
+    for n in numbers:
+        _send(here, there, f"f{n}", [n % EACH_PAGES])
+    return here.usage(), there.usage()
+
+
+def _p99(values: list[float]) -> float:
+    return sorted(values)[int(0.99 * (len(values) - 1))]
 
 
 def _send(here: Engine, there: Any, flow: str, pages: list[int]) -> Delivered:

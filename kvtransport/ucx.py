@@ -30,6 +30,8 @@ _ROUNDS = 64
 """Rounds of progress before the thread looks after everything else."""
 LINGER_S = 100e-6
 """How long the thread looks out for an answer to what it sent, before it sleeps."""
+_MOVING_S = 50e-6
+"""How long after UCX did something: bytes on a socket come in spurts, a few microseconds apart."""
 _ALERTED_S = 500e-6
 """How long it looks out for what a peer said is about to come."""
 
@@ -187,6 +189,8 @@ class UcxTransport:
         rounds = 0
         while rounds < _ROUNDS and self._worker.progress():
             rounds += 1
+        if rounds:
+            self._alarm.expect(min(_MOVING_S, self._linger_s))
         return bool(rounds) | self._peers.notice() | self._deliver()
 
     def _deliver(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bench import hop, pages, tokens, transport, transport_faults
+from bench import hop, pages, tokens, transport, transport_faults, transport_growth
 from bench.crew import Crew, PartyFailed, cpu_s
 from bench.parties.conversation import Ready
 from bench.parties.fleet import ActorConfig
@@ -43,6 +43,19 @@ def test_faults_in_real_transfers_leak_nothing_and_spoil_nothing() -> None:
 
     assert result.ratios == {"wrong_transfers": 0, "transfers_without_end": 0}
     assert sum(result.figures[kind] == 1 for kind in result.figures) == 9
+
+
+def test_transfers_are_counted_by_size_and_by_how_many_there_are() -> None:
+    plan = transport_growth.Plan(
+        sizes=(1024,), at_once=(1, 3), peers=(1,), repeats=3, bursts=1, num_small=20
+    )
+
+    result = transport_growth.measure(plan)
+
+    assert set(result.ratios) == {"resident_growth"}
+    assert {"transfer_1k_p99_us", "1_peers_3_at_once_p50_us"} <= set(result.figures)
+    numbers = [figure for figure in result.figures.values() if not isinstance(figure, str)]
+    assert all(math.isfinite(number) and number >= 0 for number in numbers)
 
 
 @pytest.mark.parametrize(
