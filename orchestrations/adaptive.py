@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import permutations
 
-from bus.fleet import Engine, Fleet
+from bus.estimates import LONG_ANSWER_TOKENS, Plan, cost_s, even_split, prompt_shares
+from bus.fleet import Fleet
 from bus.messages import Event, Request, Submitted
 
-from .machine import Idle, Job, State, Step, prepare
+from .machine import Idle, Job, State, Step, nearly_all, prepare
 from .resilient import resilient
 
 
@@ -16,44 +18,21 @@ def adaptive(state: State, event: Event) -> Step:
     whatever costs the fewest seconds, the user's own and those of everybody whom he delays."""
     match state, event:
         case Idle(), Submitted(request, fleet):
-            return prepare(min(_plans(request, fleet), key=lambda job: _cost_s(job, fleet)))
+            names = {*fleet.pair(request.prompt), fleet.best_prefix(request.prompt)}
+            few = Fleet(tuple(map(fleet.engine, sorted(names))))
+            shares = prompt_shares(few.engines)
+            plan = min(_plans(request, few), key=lambda p: cost_s(p, shares[p.decode.name]))
+            prefill = plan.prefill.name if plan.prefill else ""
+            return prepare(Job(request, plan.decode.name, prefill, plan.split))
     return resilient(state, event)
 
 
-def _plans(request: Request, fleet: Fleet) -> Iterator[Job]:
-    """The cost is a broken line over the split, so that the best is at an end or at the break:
-    where the prefiller is done when the decoder has worked off what waits there."""
-    size = len(request.prompt)
-    names = fleet.pair(request.prompt)
-    prefill, decode = map(fleet.engine, names)
-    for name in {*names, fleet.best_prefix(request.prompt)}:
-        yield Job(request, name)
-    meanwhile_s = _backlog_s(decode) - _backlog_s(prefill)
-    done_by_then = prefill.cached + int(meanwhile_s / prefill.prefill_s(1))
-    for split in {max(0, min(done_by_then, size - 1)), size - 1}:
-        yield Job(request, decode.name, prefill.name, split)
-
-
-def _cost_s(job: Job, fleet: Fleet) -> float:
-    """
-    ```
-    prefiller   |<-- backlog -->|<-- prompt[:split] -->|
-    decoder     |<-- backlog -->|      (idle)          |<-- prompt[split:] -->|<-- answer ...
-    ```
-    """
-    decode, size = fleet.engine(job.decode), len(job.prompt)
-    ready_s, cost_s, here = _backlog_s(decode), 0.0, decode.missing(size)
-    if job.prefill and job.split:
-        prefill, here = fleet.engine(job.prefill), size - max(job.split, decode.cached)
-        there_s = prefill.prefill_s(prefill.missing(job.split))
-        transfer_s = decode.transfer_s(decode.missing(job.split))
-        ready_s = max(ready_s, _backlog_s(prefill) + max(there_s, transfer_s))
-        cost_s = prefill.load * there_s
-    here_s = decode.prefill_s(here)
-    # A token more at each step makes it longer for all by about what it costs ourselves.
-    answer_s = 2 * job.request.sampling.max_tokens * decode.decode_step_s
-    return cost_s + ready_s + here_s + decode.load * here_s + answer_s
-
-
-def _backlog_s(engine: Engine) -> float:
-    return engine.prefill_s(engine.waiting_tokens)
+def _plans(request: Request, fleet: Fleet) -> Iterator[Plan]:
+    """The cost is a broken line over the split, so that the best is at an end or at the break."""
+    size, answer = len(request.prompt), min(request.sampling.max_tokens, LONG_ANSWER_TOKENS)
+    for engine in fleet.engines:
+        yield Plan(size, answer, engine)
+    for prefill, decode in permutations(fleet.engines, 2):
+        for split in {even_split(size, prefill, decode), size - 1}:
+            if split > decode.cached and not nearly_all(split, decode.cached):
+                yield Plan(size, answer, decode, prefill, split)

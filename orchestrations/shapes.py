@@ -37,7 +37,7 @@ FLEETS: Final[dict[str, Fleet]] = {
     "1 prefill, 1 busy decode, measured": Fleet(
         (
             _measured("p0", "prefill", waiting_tokens=10),
-            _measured("d0", "decode", load=1, waiting_tokens=20, decode_step_s=0.04),
+            _measured("d0", "decode", load=1, waiting_tokens=20, decode_base_s=0.04),
         )
     ),
     "1 prefill, 1 warm decode": Fleet(

@@ -13,6 +13,7 @@ from typing import Final
 ALLOWED_MODULES: Final = frozenset(
     {
         "__future__",
+        "bus.estimates",
         "bus.fleet",
         "bus.messages",
         "bus.tokens",

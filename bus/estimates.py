@@ -1,0 +1,90 @@
+"""What it would cost to serve a request in some way: its own seconds, and those of everybody else.
+
+```
+prefiller   |<-- backlog -->|<-- prompt[:split] -->|
+decoder     |<-- backlog -->|     (others)         |<-- prompt[split:] -->|<-- answer ... -->|
+```
+
+A prompt keeps everybody waiting who is at its engine; an answer makes each step longer for all who
+decode beside it, and is kept waiting by the prompts that come later. Whoever leaves the others out
+fills one engine with everything and wonders at the time between tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from msgspec import Struct
+
+from .fleet import Engine
+
+FULL: Final = 0.95
+"""Of its time, an engine that computes prompts without a pause; the rest goes to answers."""
+LONG_ANSWER_TOKENS: Final = 512
+"""What users allow is seldom used up: nobody is taken to answer at greater length than this."""
+
+
+class Plan(Struct, frozen=True):
+    """One engine does it all; or a prefiller computes ``prompt[:split]``, and sends it."""
+
+    prompt_tokens: int
+    answer_tokens: int
+    decode: Engine
+    prefill: Engine | None = None
+    split: int = 0
+
+
+def cost_s(plan: Plan, prompt_share: float = 0.0) -> float:
+    """Seconds until its answer is over, and seconds that all others at its engines lose by it.
+    ``prompt_share`` of the decoder's time is expected to go to prompts meanwhile."""
+    decode, size, answer = plan.decode, plan.prompt_tokens, plan.answer_tokens
+    ready_s, others_s, here = backlog_s(decode), 0.0, decode.missing(size)
+    if plan.prefill is not None:
+        there_s = plan.prefill.prefill_s(plan.prefill.missing(plan.split))
+        ready_s = max(ready_s, backlog_s(plan.prefill) + _handed_over_s(plan, there_s))
+        others_s, here = there_s * plan.prefill.load, size - max(plan.split, decode.cached)
+    here_s = decode.prefill_s(here)
+    others_s += here_s * decode.load + answer * decode.decode_row_s * decode.decoding
+    answer_s = answer * step_s(decode, decode.decoding + 1) / (1 - min(prompt_share, FULL))
+    return ready_s + here_s + answer_s + others_s
+
+
+def even_split(size: int, prefill: Engine, decode: Engine) -> int:
+    """Where the prefiller would be done just when the decoder has worked off what waits there: the
+    decoder computes the rest without a pause. At least 1, and never the last token."""
+    meanwhile_s = backlog_s(decode) - backlog_s(prefill)
+    return max(1, min(prefill.cached + int(meanwhile_s / prefill.prefill_s(1)), size - 1))
+
+
+def prompt_shares(engines: Iterable[Engine]) -> dict[str, float]:
+    """Which share of each engine's time is going to be spent on prompts, by name.
+
+    Prompts are expected where they went lately: the engine that has computed most of them takes
+    what all of these engines had, until it is full. To go on as it was, half here and half there,
+    is no better guess, since everybody who decides by this makes it come true.
+    """
+    ranked = sorted(engines, key=lambda e: (-e.prefill_share, e.role != "prefill", e.name))
+    left, shares = sum(engine.prefill_share for engine in ranked), dict[str, float]()
+    for engine in ranked:
+        shares[engine.name] = min(FULL, left)
+        left -= shares[engine.name]
+    return shares
+
+
+def backlog_s(engine: Engine) -> float:
+    """Seconds that the prompts take which wait there."""
+    return engine.prefill_s(engine.waiting_tokens)
+
+
+def step_s(engine: Engine, num_answers: int) -> float:
+    """Seconds of a step that decodes so many answers; 0 where it has not measured any yet."""
+    return engine.decode_base_s + num_answers * engine.decode_row_s
+
+
+def _handed_over_s(plan: Plan, there_s: float) -> float:
+    """From when the prefiller begins: layers are sent while later ones are computed. Reserving the
+    pages and taking them over wait for half a step of the decoder each."""
+    decode = plan.decode
+    transfer_s = decode.transfer_s(decode.missing(plan.split))
+    return max(there_s, transfer_s) + step_s(decode, decode.decoding)
