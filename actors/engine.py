@@ -107,7 +107,7 @@ class EngineHost:
         self._pending: deque[_Pending] = deque()
         self._stepping = False
         self._wake = asyncio.Event()
-        self._latest = beat()
+        self._latest, self._latest_s = beat(), clock()
         self.ready = asyncio.Event()
         """Set when the engine listens and the first beat is out."""
 
@@ -200,6 +200,8 @@ class EngineHost:
             self._stepping = False
         await self._carrier.carry(self.core.outcomes(outcomes, self.clock()))
         await self._tell_cache()
+        if self.clock() - self._latest_s >= BEAT_INTERVAL_S / 4:
+            self._look_again()
 
     # --- the prefix cache ---
 
@@ -221,12 +223,17 @@ class EngineHost:
         while True:
             await self._tell_cache()
             if not self._stepping:
-                self._latest = self._beat()
+                self._look_again()
             await self._send_beat(self._latest)
             if not self.ready.is_set():
                 await self.bus.flush()
                 self.ready.set()
             await asyncio.sleep(BEAT_INTERVAL_S)
+
+    def _look_again(self) -> None:
+        """What beats say. An engine that is busy is looked at after a step, so that its beats are
+        not of the time before it was."""
+        self._latest, self._latest_s = self._beat(), self.clock()
 
     async def _send_beat(self, beat: Beat) -> None:
         await self.bus.publish(self.core.subjects.beat(self.core.name), encode(beat))

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from msgspec.structs import replace
+
 from actors.clock import monotone
 from actors.engine import EngineHost, NewsFeed
 from actors.hosting import HostCore
@@ -53,7 +55,8 @@ class Stepping:
         self.stepping, self.go_on = threading.Event(), threading.Event()
         self.made: deque[list[Outcome]] = deque()
         """What its next steps come to."""
-        self.owners = 0
+        self.owners = self.steps = 0
+        self.rest = threading.Event()
 
     def handle(self, event: Order | News, now: float) -> list[Outcome]:
         assert self.owners == 0, "the engine is on the device thread"
@@ -66,12 +69,26 @@ class Stepping:
 
     def step(self, now: float) -> list[Outcome]:
         self.owners += 1
+        self.steps += 1
         self.stepping.set()
         assert self.go_on.wait(10)
         made = self.made.popleft() if self.made else []
         self.has_work = bool(self.made)
         self.owners -= 1
         return made
+
+
+class Busy(Stepping):
+    """Always in a step, until it is told that it may rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on.set()
+
+    def step(self, now: float) -> list[Outcome]:
+        super().step(now)
+        self.has_work = not self.rest.wait(0.001)
+        return []
 
 
 class Router:
@@ -112,14 +129,20 @@ class Router:
 
 
 @asynccontextmanager
-async def host() -> AsyncIterator[tuple[Stepping, EngineHost, Router]]:
-    broker, engine = MemoryBroker(), Stepping()
+async def host(
+    engine: Stepping | None = None,
+) -> AsyncIterator[tuple[Stepping, EngineHost, Router]]:
+    broker, engine = MemoryBroker(), engine or Stepping()
     async with MemoryBus(broker) as theirs, MemoryBus(broker) as ours:
         router = Router(theirs)
         await router.listen()
-        beat = Beat("e0", 1, "m", "both", 0, 1, 1, 16, 99, "c")
         core = HostCore("e0", 1, engine, Subjects())
-        host = EngineHost(ours, core, engine, lambda: beat, NullSink(), monotone())
+        beat = Beat("e0", 1, "m", "both", 0, 1, 1, 16, 99, "c")
+
+        def look() -> Beat:
+            return replace(beat, decode_tokens=engine.steps)
+
+        host = EngineHost(ours, core, engine, look, NullSink(), monotone())
         task = asyncio.create_task(host.run())
         await host.ready.wait()
         try:
@@ -223,6 +246,18 @@ async def test_unreadable_and_misdirected_orders_are_refused_in_words() -> None:
             assert refused.reason == "bad_message"
             assert words in refused.message
         assert engine.heard == []
+
+
+async def test_the_beats_of_an_engine_that_is_never_idle_are_of_now() -> None:
+    async with host(Busy()) as (engine, _, router):
+        engine.has_work = True
+        await router.order(QUERY)
+
+        told: set[int] = set()
+        async with asyncio.timeout(30):
+            while len(told - {0}) < 2:
+                told.add((await router.beats.get()).decode_tokens)
+        engine.rest.set()
 
 
 async def test_the_last_beat_says_goodbye() -> None:
