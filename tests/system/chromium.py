@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -106,7 +105,7 @@ class Tab:
     async def until(self, script: str) -> Any:
         """The first value of the expression that is true."""
         async with asyncio.timeout(WITHIN_S):
-            while not (found := await self.run(script)):
+            while not (found := await self.run(script)):  # noqa: ASYNC110 - the page tells nobody
                 await asyncio.sleep(POLL_S)
             return found
 
@@ -133,9 +132,10 @@ class Tab:
         media = [{"name": "prefers-color-scheme", "value": scheme}]
         await self.call("Emulation.setEmulatedMedia", features=media)
 
-    async def picture(self, path: Path) -> None:
+    async def picture(self) -> bytes:
+        """As a PNG."""
         taken = await self.call("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(taken["data"]))
+        return base64.b64decode(taken["data"])
 
     def _note(self, heard: dict[str, Any]) -> None:
         params = heard.get("params", {})
