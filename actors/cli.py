@@ -355,6 +355,22 @@ def trace(
 
 
 @main.command()
+@click.option("--once", is_flag=True, help="Look for a moment, print what is there, and leave.")
+@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each second.")
+@url_option
+@click.pass_obj
+@clean_errors
+def top(settings: Settings, once: bool, as_json: bool, url: str | None) -> None:
+    """Watch the fleet and its flows until Ctrl-C: queues, pages, rates, states, times.
+
+    The same in a browser: /live of a gateway.
+    """
+    from .top import top
+
+    run(top(settings, broker_url(settings, url), once, as_json))
+
+
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each finding.")
 @model_option
 @url_option
