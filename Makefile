@@ -39,6 +39,7 @@ demo: setup
 	@$(BIN)/microserve demo
 
 test: check
+	@scripts/browser.sh
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: dev

@@ -86,6 +86,22 @@ def trace(
 
 
 @click.command()
+@click.option("--once", is_flag=True, help="Look for a moment, print what is there, and leave.")
+@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each second.")
+@url_option
+@click.pass_obj
+@clean_errors
+def top(settings: Settings, once: bool, as_json: bool, url: str | None) -> None:
+    """Watch the fleet and its flows until Ctrl-C: queues, pages, rates, states, times.
+
+    The same in a browser: /live of a gateway.
+    """
+    from .top import top
+
+    run(top(settings, broker_url(settings, url), once, as_json))
+
+
+@click.command()
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each finding.")
 @model_option
 @url_option
@@ -102,4 +118,4 @@ def doctor(settings: Settings, as_json: bool, model: str | None, url: str | None
     run(show(examine(Patient(settings, url, model)), as_json))
 
 
-commands = (generate, move, trace, doctor)
+commands = (generate, move, trace, top, doctor)

@@ -1,0 +1,120 @@
+"""The live page in a real browser, before a whole fleet in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bus.fleet import Role
+from bus.public import GenerateRequest
+from tests.system.chromium import HOW, Tab, browser, find, tab
+from tests.system.fleet import Fleet, fake_model, fleet
+from tests.system.gateway import gateway
+
+ENGINES: dict[str, Role] = {"p0": "prefill", "d0": "decode", "d1": "decode"}
+PROMPT = "Why is the sky blue?"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[str]:
+    """One browser for all tests of this file; each has a page of its own."""
+    binary = find()
+    if binary is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(HOW)
+    with browser(binary) as address:
+        yield address
+
+
+@asynccontextmanager
+async def page_before_a_fleet(chromium: str, *keys: str) -> AsyncIterator[tuple[Fleet, Tab]]:
+    """A page that has seen all engines, unless it has to give a key first."""
+    async with (
+        fleet(fake_model(step_s=0.02), ENGINES) as system,
+        gateway(system, *keys) as host,
+        tab(chromium, f"{host.url}/live") as page,
+    ):
+        if keys:
+            yield system, page
+            return
+        await page.until("document.querySelectorAll('.engine.alive').length === 3")
+        yield system, page
+        assert page.complaints == []
+
+
+def ask(system: Fleet, num_tokens: int) -> asyncio.Task[object]:
+    asked = GenerateRequest(PROMPT, max_tokens=num_tokens, orchestration="disaggregated")
+    return asyncio.create_task(system.ask(asked))
+
+
+async def test_flows_appear_move_and_end_and_a_killed_engine_is_shown(chromium: str) -> None:
+    async with page_before_a_fleet(chromium) as (system, page):
+        answer = ask(system, 200)
+        shown = await page.until("document.querySelector('#list li')?.textContent")
+        await page.until("document.querySelector('[data-state=Generating]')?.textContent === '1'")
+        painted = await page.until(
+            "[...document.getElementById('dots').getContext('2d')"
+            ".getImageData(0, 0, 800, 600).data].some(Boolean)"
+        )
+        system.members["d1"].kill()
+        lost = await page.until("document.querySelector('.engine.lost')?.dataset.engine")
+        await answer
+        await page.until("document.querySelectorAll('#list li').length === 0")
+        ended = await page.until("document.querySelector('[data-state=Generating]').textContent")
+
+        assert "Generating" in shown or "Sending" in shown or "Preparing" in shown
+        assert (painted, lost, ended) == (True, "d1", "0")
+
+
+async def test_a_flow_and_its_strategy_are_opened_by_keyboard(chromium: str) -> None:
+    async with page_before_a_fleet(chromium) as (system, page):
+        answer = ask(system, 400)
+        await page.until("document.querySelector('[data-state=Generating]')?.textContent === '1'")
+        await page.press("j")
+        await page.press("Enter")
+        spans = "[...document.querySelectorAll('#drawer [data-span]')].map(x => x.dataset.span)"
+        await page.until(f"{spans}.includes('send StartGenerate')")
+        prompt = await page.until("document.querySelector('[data-said=prompt]')?.textContent")
+        fewer = await page.until("document.querySelectorAll('[data-said=answer] .token').length")
+        more = await page.until(
+            f"document.querySelectorAll('[data-said=answer] .token').length > {fewer}"
+        )
+        await page.press("Escape")
+        await page.until("!document.getElementById('drawer').open")
+        await page.press("s")
+        source = await page.until("document.querySelector('[data-source]')?.textContent")
+        await page.press("Escape")
+        answer.cancel()
+        await asyncio.gather(answer, return_exceptions=True)
+
+        assert prompt == "".join(f"{byte} " for byte in PROMPT.encode())
+        assert more
+        assert "def disaggregated(state: State, event: Event) -> Step:" in source
+
+
+async def test_the_fleet_and_two_strategies_are_compared(chromium: str) -> None:
+    async with page_before_a_fleet(chromium) as (system, page):
+        await page.press("2")
+        pages = await page.until("document.querySelectorAll('#table tbody tr').length")
+        await asyncio.gather(ask(system, 4), ask(system, 6))
+        await page.press("3")
+        flows = "document.querySelector('[data-figure=jct] .number')?.textContent"
+        await page.until(f"{flows} === '2'")
+        await page.press("t")
+        theme = await page.run("document.documentElement.dataset.theme")
+
+        assert pages == 3
+        assert theme == "dark"
+
+
+async def test_where_there_are_keys_the_page_asks_for_one(chromium: str) -> None:
+    async with page_before_a_fleet(chromium, "secret") as (_, page):
+        await page.until("document.getElementById('login').open")
+
+        await page.run("document.querySelector('#login input').value = 'secret'")
+        await page.run("document.querySelector('#login form button').click()")
+
+        assert await page.until("document.querySelectorAll('.engine.alive').length === 3")
