@@ -9,7 +9,8 @@ from typing import TypeAlias
 from bus.fleet import Fleet
 from bus.messages import Request
 from bus.public import Rejected
-from observability.flow import FlowTrace
+from observability.sampling import Sampling
+from observability.untraced import begin_trace
 
 from .admission import Waiter
 from .catalog import Serving
@@ -28,8 +29,9 @@ Policy: TypeAlias = Callable[[Request, Fleet], str]
 
 
 class Arrivals:
-    def __init__(self, table: Table, gate: Gate, policy: Policy | None) -> None:
+    def __init__(self, table: Table, gate: Gate, policy: Policy | None, sampling: Sampling) -> None:
         self._table, self._gate, self._policy = table, gate, policy
+        self._sampling = sampling
 
     def asked(self, asked: Asked, now: float) -> list[Effect]:
         serving = self._table.catalog.serving(asked.orchestration, asked.flow)
@@ -47,13 +49,15 @@ class Arrivals:
             serving,
             asked.request,
             self._waiter(asked, now),
-            FlowTrace(asked.flow, asked.parent, now, request_attributes(asked, serving.ref)),
+            begin_trace(self._sampling, asked.flow, asked.parent, now),
             began_s=now,
             active_s=now,
             deadline_s=now + asked.timeout_s if asked.timeout_s else float("inf"),
         )
         if asked.orchestration is None:
             flow.serving = self._chosen(flow) or serving
+        if flow.trace.records:
+            flow.trace.about(request_attributes(asked, flow.serving.ref))
         self._table.flows[flow.id] = flow
         return self._gate.arrive(flow, asked.tag, now)
 

@@ -27,8 +27,8 @@ from bus.messages import (
 )
 from bus.prefixes import chain
 from bus.tokens import Tokens
-from observability.flow import FlowTrace
 from observability.logs import about
+from observability.untraced import Trace
 from orchestrations.machine import Done, Idle, Instruction, State
 
 from .admission import Waiter
@@ -69,7 +69,7 @@ class Flow:
     """The strategy that this flow runs, from its beginning to its end."""
     request: Request
     waiter: Waiter
-    trace: FlowTrace
+    trace: Trace
     began_s: float
     active_s: float
     """When anything last happened: the stall timer runs from here."""

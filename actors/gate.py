@@ -11,6 +11,8 @@ from collections import Counter
 
 from bus.messages import Submitted
 from bus.public import Rejected, Welcome
+from observability.names import AHEAD, WAITS_FOR
+from observability.spans import Attribute
 from orchestrations.machine import Done
 
 from .admission import Admission, AdmissionConfig, AdmissionStatistics, Waiter
@@ -44,7 +46,8 @@ class Gate:
         if busy is not None:
             flow.fault = "busy"
             return self._turn_away(flow, Done("refused", busy.message), tag, now)
-        flow.trace.moved("Idle", "Asked", "Waiting", now)
+        ahead: dict[str, Attribute] = {WAITS_FOR: "credit", AHEAD: len(queue) - 1}
+        flow.trace.moved("Idle", "Asked", "Waiting", now, ahead)
         self._table.lookout.moved(flow, "Idle", "Asked", "Waiting")
         return [_welcome(flow, tag)]
 

@@ -81,6 +81,13 @@ class _Leg:
     accepted: dict[str, _Accepted] = field(default_factory=dict)
     """By verb."""
 
+    def whose(self, phase: Phase, teller: str) -> _Accepted:
+        """Whose work it was: a `Suspend` tells of the decoding that it broke off, which began
+        before it and is the other command's."""
+        told = self.accepted[teller]
+        earlier = [a for a in self.accepted.values() if a.began_s <= phase.begin_s < told.began_s]
+        return max(earlier, key=lambda a: a.began_s) if earlier else told
+
 
 class HostCore:
     """Pure: no clock, no thread. One caller at a time, as for the engine inside."""
@@ -180,7 +187,8 @@ class HostCore:
         if leg is None or leg.attempt != told.attempt or told.verb not in leg.accepted:
             return []
         publish = self._say(leg.router, told.flow, told.attempt, told.event)
-        leg.accepted[told.verb].phases += told.phases
+        for phase in told.phases:
+            leg.whose(phase, told.verb).phases += (phase,)
         if isinstance(told.event, Started):
             return [publish]
         self._transfers.add(told.phases)

@@ -30,6 +30,7 @@ from observability.spans import traceparent
 from orchestrations.machine import Done, Idle, Instruction, Renew, State
 
 from .claims import claims
+from .deciding import reasons
 from .effects import Effect, Keep, Record, Send, Withdraw
 from .flow import Flow
 from .last_words import WELL, end_attributes, last_word, log_end, say
@@ -86,7 +87,8 @@ class Player:
         flow.fault = "no_engine" if step.no_engine else "internal"
         before, flow.state, flow.active_s = flow.state, step.state, now
         flow.stepped(event, step.commands, now)
-        flow.trace.moved(_name(before), _name(event), _name(flow.state), now)
+        why = reasons(event, step.commands) if flow.trace.records else None
+        flow.trace.moved(_name(before), _name(event), _name(flow.state), now, why)
         self._table.history.moved(
             flow.serving.ref.name, (_name(before), _name(event), _name(flow.state))
         )
@@ -109,10 +111,11 @@ class Player:
         self._table.history.ended(flow, done.outcome, now)
         error = None if done.outcome in WELL else done.message
         log_end(flow, done.outcome, error, now)
-        flow.trace.ended(done.outcome, now, end_attributes(flow, event), error)
+        told = end_attributes(flow, event) if flow.trace.records else None
+        flow.trace.ended(done.outcome, now, told, error)
         spans = tuple(flow.trace.drain())
         self._table.lookout.ended(flow, spans, now)
-        effects: list[Effect] = [Record(spans)]
+        effects: list[Effect] = [Record(spans)] if spans else []
         if flow.steps:
             effects.append(Keep(flow.recording()))
         if done.outcome in ("finished", "superseded"):

@@ -39,7 +39,13 @@ async def router(settings: Settings, options: RouterOptions) -> None:
     load(default)  # an unknown one is told at once, in words
     files = open_model(options.model, cache_dir=settings.cache_dir)
     known, desk = strategies(), open_desk(files)
-    config = RouterConfig(options.name, Subjects(settings.namespace), default, options.stall_s)
+    config = RouterConfig(
+        options.name,
+        Subjects(settings.namespace),
+        default,
+        options.stall_s,
+        sampling=settings.sampling,
+    )
     with tracing(settings, ROUTER_SERVICE) as sink, recording(settings) as recorder:
         async with NatsBus(options.url, name=options.name) as bus:
             core = RouterCore(config, known, policy)

@@ -33,6 +33,7 @@ from bus.messages import (
 )
 from bus.moves import Watching
 from bus.subjects import Subjects
+from observability.sampling import Sampling
 from orchestrations.machine import Done, Strategy
 
 from .admission import AdmissionConfig, AdmissionStatistics
@@ -87,6 +88,8 @@ class RouterConfig(Struct, frozen=True):
     """A flow that nothing happens to for so long has timed out."""
     max_waiting: int = 1024
     """Flows of one model that wait for room."""
+    sampling: Sampling = Sampling()
+    """Which flows are traced."""
 
 
 class RouterStatistics(Struct, frozen=True):
@@ -117,7 +120,7 @@ class RouterCore:
         self._table = table = Table.empty(config.router, Catalog(strategies, config.default))
         self._player = Player(table)
         self._gate = Gate(AdmissionConfig(config.max_waiting), table, self._player)
-        self._arrivals = Arrivals(table, self._gate, policy)
+        self._arrivals = Arrivals(table, self._gate, policy, config.sampling)
         self._attendance = Attendance(table, self._player, config.subjects)
         self._refusals: Counter[str] = Counter()
         self._late = 0

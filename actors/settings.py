@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from observability.logs import LogConfig, Style
+from observability.sampling import Sampling
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 DEFAULT_INTERVAL_S = 15.0
@@ -41,6 +43,8 @@ class Settings(Struct, frozen=True):
     metrics_interval_s: float = DEFAULT_INTERVAL_S
 
     logs: LogConfig = LogConfig()
+    sampling: Sampling = Sampling()
+    """Which flows are traced."""
 
     api_keys: tuple[str, ...] = ()
     """Of the gateway; none lets everybody in."""
@@ -81,6 +85,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         metrics_interval_s=_seconds(environment.get("OTEL_METRIC_EXPORT_INTERVAL")),
         nats_server=environment.get("NATS_SERVER_BIN"),
         logs=LogConfig(_style(environment.get("MICROSERVE_LOG_FORMAT")), _level(environment)),
+        sampling=_sampling(environment),
         api_keys=_listed(environment.get("MICROSERVE_API_KEYS", "")),
         operator_keys=_listed(environment.get("MICROSERVE_OPERATOR_KEYS", "")),
         jaeger_url=environment.get("MICROSERVE_JAEGER_URL", "http://localhost:16686"),
@@ -98,10 +103,7 @@ def _metrics_endpoint(environment: Mapping[str, str]) -> str | None:
 
 def _seconds(milliseconds: str | None) -> float:
     """What is no number, or none above 0, is as if it were not given."""
-    try:
-        return max(float(milliseconds or ""), 0.0) / 1000 or DEFAULT_INTERVAL_S
-    except ValueError:
-        return DEFAULT_INTERVAL_S
+    return max(_number(milliseconds, 0.0), 0.0) / 1000 or DEFAULT_INTERVAL_S
 
 
 def _style(given: str | None) -> Style:
@@ -111,6 +113,30 @@ def _style(given: str | None) -> Style:
 def _level(environment: Mapping[str, str]) -> str:
     given = environment.get("MICROSERVE_LOG_LEVEL", "").upper()
     return given if given in LEVELS else "WARNING"
+
+
+def _sampling(environment: Mapping[str, str]) -> Sampling:
+    """OpenTelemetry's head samplers, and of our own what is kept at the end in any case."""
+    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return Sampling(0.0)
+    name = environment.get("OTEL_TRACES_SAMPLER", "parentbased_always_on")
+    kind = name.removeprefix("parentbased_")
+    given = _number(environment.get("OTEL_TRACES_SAMPLER_ARG"), 1.0)
+    ratio = {"always_off": 0.0, "traceidratio": min(max(given, 0.0), 1.0)}.get(kind, 1.0)
+    return Sampling(
+        ratio,
+        kind != name,
+        _number(environment.get("MICROSERVE_TRACE_SLOWER_THAN_S"), inf),
+        environment.get("MICROSERVE_TRACE_FAILED", "") in ("1", "true"),
+    )
+
+
+def _number(given: str | None, default: float) -> float:
+    """What is no number is as if it were not given."""
+    try:
+        return float(given or "")
+    except ValueError:
+        return default
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ MAX_CHARACTERS: Final = 120
 MAX_OTHERS: Final = 4
 OTHERS_OF: Final = "microserve."
 SAID: Final = frozenset(
-    {names.FLOW, names.STATE, names.ENGINE, names.VERB, names.ATTEMPT, names.PHASE}
+    {names.FLOW, names.STATE, names.ENGINE, names.VERB, names.ATTEMPT, names.PHASE, names.SCORES}
 )
 """Attributes that the tree, or the engine's name in front, says already."""
 

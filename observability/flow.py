@@ -20,6 +20,7 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 from . import names
+from .sampling import Sampling
 from .spans import (
     Attribute,
     Attributes,
@@ -83,11 +84,14 @@ class FlowTrace:
     """
 
     def __init__(
-        self, flow: str, parent: SpanContext | None, now: float, attributes: Attributes
+        self, flow: str, parent: SpanContext | None, now: float, tail: Sampling | None = None
     ) -> None:
+        """With ``tail`` it goes out as *not sampled*, and whether it is kept is decided at its
+        end."""
         self._flow = flow
         self._trace_id = parent.trace_id if parent else trace_id_of(flow)
-        self._sampled = parent.sampled if parent else True
+        self._sampled = tail is None and (parent.sampled if parent else True)
+        self._tail = tail
         self._num_opened = 0
         self._finished: deque[Span] = deque()
         self._num_dropped = 0
@@ -99,12 +103,20 @@ class FlowTrace:
         self._attempt: int | None = None
         self._newest: SpanContext | None = None
         self._over = False
-        self._root = self._open(names.REQUEST, "server", parent, now, attributes)
+        self._root = self._open(names.REQUEST, "server", parent, now, {})
 
     @property
     def context(self) -> SpanContext:
         """The root's, for whatever else belongs to this request."""
         return self._root.context
+
+    @property
+    def records(self) -> bool:
+        return self._sampled or self._tail is not None
+
+    def about(self, attributes: Attributes) -> None:
+        """What the root says of the request, besides what `ended` adds."""
+        self._root.attributes.update(attributes)
 
     def moved(
         self, before: str, event: str, after: str, now: float, attributes: Attributes | None = None
@@ -176,6 +188,8 @@ class FlowTrace:
         self._count_dropped()
         self._finish(self._root.closed(now, error, tuple(self._events)))
         self._over = True
+        if self._tail and not self._tail.tail(now - self._root.begin_s, error is not None):
+            self._finished.clear()
 
     def so_far(self, now: float) -> tuple[Span, ...]:
         """What `drain` would give, and what is still open, as if it ended now. Changes nothing."""
@@ -234,7 +248,7 @@ class FlowTrace:
         self._finish(command.closed(now))
 
     def _finish(self, span: Span) -> None:
-        if not self._sampled:
+        if not self.records:
             return
         if len(self._finished) >= MAX_FINISHED:
             self._finished.popleft()

@@ -82,4 +82,6 @@ def _label(row: Row, is_parent: bool) -> str:
         return f"KV {speed_text(span)}".rstrip()
     if names.PHASE in span.attributes:
         return f"{span.name} on {engine}"
-    return "router" if row.depth == 0 else span.name
+    if row.depth == 0 and span.kind == "server" and span.service == names.GATEWAY_SERVICE:
+        return "gateway"
+    return "router" if row.depth == 0 or span.name == names.REQUEST else span.name

@@ -89,7 +89,7 @@ def flow_summary(spans: Iterable[Span]) -> FlowSummary:
     rows = arrange(spans)
     if not rows:
         raise NoSpans
-    root = rows[0].span
+    root = next((r.span for r in rows if r.span.name == names.REQUEST), rows[0].span)
     # Of commands that were sent together, the one that ended first comes first.
     ordered = sorted((row.span for row in rows), key=lambda span: (span.begin_s, span.end_s))
     return FlowSummary(

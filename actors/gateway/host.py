@@ -13,6 +13,8 @@ from bus.interface import Bus
 from bus.subjects import Subjects
 from observability import prometheus
 from observability.metrics import Point
+from observability.sampling import Sampling
+from observability.sink import NullSink
 
 from ..actor_metrics import bus_points
 from ..client import Client
@@ -29,6 +31,7 @@ from .microserving import Microserving
 from .openai import OpenAI
 from .pieces import Spell
 from .plain import json_answer
+from .tracing import Tracer
 from .watching import Watcher
 
 logger = logging.getLogger("microserve.gateway")
@@ -62,6 +65,7 @@ class GatewayHost:
         spells: Mapping[str, Spell],
         clock: Clock,
         sources: Sources = Sources(),  # noqa: B008 - frozen
+        tracer: Tracer | None = None,
     ) -> None:
         """``desks`` and ``spells`` by model: what the paper's interface, log-probabilities and the
         live page need of a tokenizer."""
@@ -70,7 +74,8 @@ class GatewayHost:
         self._client = Client(bus, config.subjects)
         self._watcher = Watcher(bus, config.subjects, clock)
         self._metrics = Metrics()
-        self._openai = OpenAI(self._client, self._watcher, self._metrics, spells, clock)
+        tracer = tracer or Tracer(NullSink(), Sampling())
+        self._openai = OpenAI(self._client, self._watcher, self._metrics, spells, clock, tracer)
         self._commander = Commander(bus, config.subjects, self._watcher)
         self._paper = Microserving(self._commander, self._watcher, desks, spells)
         self._live = Live(bus, config.subjects, clock)

@@ -14,8 +14,10 @@ from aiohttp import web
 from msgspec import Struct
 
 from bus.public import GenerateRequest
+from observability import names
+from observability.http import Answered
 from observability.request_times import Timed
-from observability.spans import parse_traceparent, traceparent
+from observability.spans import Attribute
 
 from ..client import Client
 from ..clock import Clock
@@ -27,7 +29,12 @@ from .pieces import Piece, Spell
 from .plain import json_answer
 from .requests import chat_request, completion_requests
 from .shapes import ChatShape, CompletionShape, Head, Shape
+from .tracing import Tracer
 from .watching import Watcher
+
+MAX_NAME = 80
+CLIENT_CLOSED = 499
+"""As a status of ours: the client went away before it was answered."""
 
 
 class Asked(Struct, frozen=True):
@@ -50,8 +57,10 @@ class OpenAI:
         metrics: Metrics,
         spells: Mapping[str, Spell],
         clock: Clock,
+        tracer: Tracer,
     ) -> None:
         self._client, self._watcher, self._metrics = client, watcher, metrics
+        self._tracer = tracer
         self._spells, self._clock = spells, clock
 
     def routes(self) -> list[web.RouteDef]:
@@ -89,8 +98,10 @@ class OpenAI:
 
     async def _answer(self, request: web.Request, asked: Asked) -> web.StreamResponse:
         began_s = self._clock()
-        headers = _trace(request.headers)
-        answers = Answers(self._client, asked.body.model, asked.requests, headers, asked.tools)
+        trace = self._tracer.begin(request.headers, began_s)
+        answers = Answers(
+            self._client, asked.body.model, asked.requests, trace.headers, asked.tools
+        )
         first: list[float] = []
         error = ""
         self._metrics.open += 1
@@ -111,6 +122,7 @@ class OpenAI:
             first_s = first[0] - began_s if first else None
             told = labels(asked.operation, asked.body.model, self._watcher.models())
             count = sum(r.n for r in asked.requests)
+            self._tracer.end(trace, request, now, _answered(asked, answers, error))
             self._metrics.observe(
                 Timed(told, now - began_s, first_s, answers.num_tokens, count, error)
             )
@@ -184,10 +196,17 @@ def _head(body: bodies.Common) -> Head:
     return Head(f"{prefix}-{secrets.token_hex(12)}", body.model, int(time.time()))
 
 
-def _trace(headers: Mapping[str, str]) -> dict[str, str]:
-    """The caller's trace goes on through the fleet."""
-    context = parse_traceparent(headers)
-    return traceparent(context) if context else {}
+def _answered(asked: Asked, answers: Answers, error: str) -> Answered:
+    attributes: dict[str, Attribute] = {
+        names.OPERATION: asked.operation,
+        names.PROVIDER: "microserve",
+        names.REQUEST_MODEL: asked.body.model[:MAX_NAME],
+        names.OUTPUT_TOKENS: answers.num_tokens,
+    }
+    if answers.flow and len(asked.requests) == 1:
+        attributes[names.FLOW] = answers.flow
+    status = int(error) if error.isdigit() else CLIENT_CLOSED if error else 200
+    return Answered(status, attributes, error or None)
 
 
 def _model(name: str) -> dict[str, Any]:

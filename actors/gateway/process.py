@@ -6,16 +6,18 @@ from bus.interface import Service
 from bus.nats import NatsBus
 from bus.subjects import Subjects
 from engine.model_files import open_model
+from observability.names import GATEWAY_SERVICE
 
 from ..clock import monotone
 from ..desk import open_desk
 from ..kept_versions import kept_versions
 from ..metering import metered
 from ..options import GatewayOptions
-from ..processes import VERSION, metering, serve
+from ..processes import VERSION, metering, serve, tracing
 from ..settings import Settings
 from .host import GatewayConfig, GatewayHost
 from .live import Sources
+from .tracing import Tracer
 
 
 async def gateway(settings: Settings, options: GatewayOptions) -> None:
@@ -29,13 +31,15 @@ async def gateway(settings: Settings, options: GatewayOptions) -> None:
         options.keys,
         settings.operator_keys,
     )
-    async with NatsBus(options.url, name=options.name) as bus:
-        traces = None if settings.otlp_endpoint else settings.trace_store
-        sources = Sources(traces, await kept_versions(bus, settings.namespace))
-        desks = {files.name: open_desk(files)}
-        host = GatewayHost(bus, config, desks, spells, monotone(), sources)
-        about = {"id": options.name}
-        await bus.announce(Service("microserve-gateway", VERSION, metadata=about))
-        measured = metering(settings, "microserve-gateway", options.name)
-        async with metered(measured, host.points, monotone()):
-            await serve(host, options.name, options.lifeline)
+    desks, clock = {files.name: open_desk(files)}, monotone()
+    with tracing(settings, GATEWAY_SERVICE) as sink:
+        async with NatsBus(options.url, name=options.name) as bus:
+            traces = None if settings.otlp_endpoint else settings.trace_store
+            sources = Sources(traces, await kept_versions(bus, settings.namespace))
+            tracer = Tracer(sink, settings.sampling)
+            host = GatewayHost(bus, config, desks, spells, clock, sources, tracer)
+            about = {"id": options.name}
+            await bus.announce(Service(GATEWAY_SERVICE, VERSION, metadata=about))
+            measured = metering(settings, GATEWAY_SERVICE, options.name)
+            async with metered(measured, host.points, clock):
+                await serve(host, options.name, options.lifeline)

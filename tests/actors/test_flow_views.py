@@ -29,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     store = TraceStore(tmp_path / "traces.db")
     for flow, begin_s, seconds in ((SLOW, 0, 9.0), (QUICK, 100, 0.5), (CALLED, 200, 1.0)):
         parent = CALLER if flow == CALLED else None
-        trace = FlowTrace(flow, parent, NOW_S + begin_s, {"microserve.flow": flow})
+        trace = FlowTrace(flow, parent, NOW_S + begin_s)
         trace.ended("finished", NOW_S + begin_s + seconds)
         store.write(trace.drain())
     store.close()

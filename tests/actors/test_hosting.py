@@ -10,6 +10,7 @@ import pytest
 from actors.effects import Effect, Publish, Record
 from actors.following import INTERVAL_S
 from actors.hosting import HostCore
+from actors.transferred import Transferred
 from bus.codec import decode, decode_public
 from bus.messages import (
     Answer,
@@ -29,6 +30,7 @@ from bus.messages import (
     Sampling,
     Started,
     StartGenerate,
+    Suspend,
     Suspended,
     Usage,
 )
@@ -311,3 +313,27 @@ def test_outcomes_of_unknown_flows_are_dropped(host: Host) -> None:
     stray: Any = Told("nobody", 1, "Query", Matched(0, 0, 0))
 
     assert host.core.outcomes([stray], 1.0) == []
+
+
+def test_decoding_that_a_suspend_breaks_off_is_told_under_what_it_was_part_of(host: Host) -> None:
+    host.start("a")
+    suspend = Order("a", 1, "r0", Suspend("e0"))
+    host.engine.says.append([])
+    host.core.order(suspend, PARENT, now=1.5)
+    decoded = Phase("decode", 1.2, 1.6, {"tokens": 3})
+
+    suspended = host.told("a", "Suspend", Suspended(7), decoded)
+    finished = host.told("a", "StartGenerate", Finished("length", Usage()))
+
+    assert [span.name for span in spans(suspended)] == ["process Suspend"]
+    assert [span.name for span in spans(finished)] == ["process StartGenerate", "decode"]
+
+
+def test_transfers_are_counted_by_lane_with_what_nothing_hid(host: Host) -> None:
+    host.start("a")
+    moved = {"bytes": 100, "lane": "posix", "seconds": 0.5, "exposed_s": 0.2}
+    phases = (Phase("transfer", 1.2, 1.7, moved), Phase("transfer", 1.2, 1.7, moved))
+
+    host.told("a", "StartGenerate", Finished("length", Usage()), *phases)
+
+    assert host.core.statistics().transfers == {"posix": Transferred(2, 200, 1.0, 0.4)}

@@ -24,7 +24,9 @@ def phase(name: str, begin_ms: float, end_ms: float, **attributes: str | float) 
 
 def begun(flow: str = FLOW, parent: SpanContext | None = None) -> FlowTrace:
     attributes = {names.ORCHESTRATION: "disaggregated", names.REQUEST_MODEL: "smollm2-135m"}
-    return FlowTrace(flow, parent, at(0), attributes)
+    trace = FlowTrace(flow, parent, at(0))
+    trace.about(attributes)
+    return trace
 
 
 def carried(context: SpanContext) -> SpanContext | None:

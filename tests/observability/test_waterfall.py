@@ -71,7 +71,8 @@ def test_a_narrow_terminal_still_shows_names_and_times() -> None:
 
 
 def test_nothing_in_a_trace_reaches_the_terminal_as_a_command() -> None:
-    trace = FlowTrace(FLOW, None, at(0), {names.REQUEST_MODEL: "\x1b[2Jmodel\x07\n"})
+    trace = FlowTrace(FLOW, None, at(0))
+    trace.about({names.REQUEST_MODEL: "\x1b[2Jmodel\x07\n"})
     trace.moved("Idle", "Submitted", "\x1b]0;title\x07", at(0))
     trace.ended("finished", at(9), error="bad \x1b[31m[bold]markup[/bold]")
 

@@ -32,6 +32,7 @@ from engine.fake import Cost, FakeDetokenizer, FakeRunner, fake_card
 from engine.runner import Detokenizer, ModelCard, Runner
 from kvtransport.courier import Courier, CourierConfig
 from kvtransport.memory import MemoryNetwork, MemoryTransport
+from observability.sampling import Sampling
 from observability.sink import MemorySink
 from orchestrations.registry import strategies
 
@@ -122,7 +123,10 @@ def _busy(engine: Engine) -> bool:
 
 @asynccontextmanager
 async def fleet(
-    model: Model, engines: Mapping[str, Role] = PAIR, default: str = "disaggregated"
+    model: Model,
+    engines: Mapping[str, Role] = PAIR,
+    default: str = "disaggregated",
+    sampling: Sampling = Sampling(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Fleet]:
     """Up when it is entered. At the end every engine's pages are checked."""
     broker, network, sink = MemoryBroker(), MemoryNetwork(), MemorySink()
@@ -134,7 +138,7 @@ async def fleet(
         store = await VersionStore.open(MemoryBuckets(), "ms")
         recorder = MemoryRecorder()
         lasting = Lasting(store, recorder)
-        host = await _router(stack, tasks, (broker, sink), model, default, lasting)
+        host = await _router(stack, tasks, (broker, sink), model, (default, sampling), lasting)
         bus = await stack.enter_async_context(MemoryBus(broker))
         client = await stack.enter_async_context(Client(bus))
         router = host.core
@@ -205,14 +209,14 @@ async def _router(
     tasks: list[asyncio.Task[None]],
     outside: tuple[MemoryBroker, MemorySink],
     model: Model,
-    default: str,
+    chosen: tuple[str, Sampling],
     lasting: Lasting,
 ) -> RouterHost:
     broker, sink = outside
     bus = await stack.enter_async_context(MemoryBus(broker))
     known = strategies()
     limits = Limits(model.card.max_context, model.card.vocab_size, tuple(known))
-    core = RouterCore(RouterConfig("r0", default=default), known)
+    core = RouterCore(RouterConfig("r0", default=chosen[0], sampling=chosen[1]), known)
     desks = {model.card.name: Desk(model.tokenizer, limits)}
     host = RouterHost(bus, core, desks, sink, monotone(), lasting=lasting)
     tasks.append(asyncio.create_task(host.run()))

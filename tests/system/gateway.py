@@ -11,9 +11,11 @@ import openai
 from actors.clock import monotone
 from actors.gateway.host import GatewayConfig, GatewayHost
 from actors.gateway.live import Sources
+from actors.gateway.tracing import Tracer
 from actors.intake import Limits
 from actors.router import Desk
 from bus.memory import MemoryBus
+from observability.sampling import Sampling
 from tests.system.fleet import Fleet, Numbers
 
 
@@ -28,7 +30,8 @@ async def gateway(
         desks = {system.model: Desk(Numbers(), limits)}
         config = GatewayConfig(port=0, keys=keys, operator_keys=operator_keys)
         found = sources or Sources(versions=system.versions)
-        host = GatewayHost(bus, config, desks, spells, monotone(), found)
+        tracer = Tracer(system.spans, Sampling())
+        host = GatewayHost(bus, config, desks, spells, monotone(), found, tracer)
         task = asyncio.create_task(host.run())
         try:
             async with asyncio.timeout(10):
