@@ -6,11 +6,18 @@ import asyncio
 from collections import deque
 from typing import TypeAlias
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from bus.public import ChoiceDone, Delta, Done, Echo, Reply, Spoken
 
-Heard: TypeAlias = Reply | None
+
+class Lost(Struct, frozen=True):
+    """The connection was lost, and with it, perhaps, messages."""
+
+
+LOST = Lost()
+Heard: TypeAlias = Reply | Lost | None
 """None: the broker found nobody to take the request."""
 
 
@@ -48,7 +55,7 @@ class Answer:
             await self.news()
         return self._heard.popleft()
 
-    def read(self) -> Spoken | None:
+    def read(self) -> Spoken | Lost | None:
         """The prompt, the next tokens or the end, where they were heard. Every token comes once, by
         its offset.
 
@@ -62,13 +69,13 @@ class Answer:
                 if end > seen:
                     self._num_seen[message.choice] = end
                     return message if message.offset >= seen else _unseen(message, seen)
-            elif isinstance(message, Done | Echo | ChoiceDone) and self._is_news(message):
+            elif isinstance(message, Lost | Done | Echo | ChoiceDone) and self._is_news(message):
                 return message
         return None
 
-    def _is_news(self, message: Done | Echo | ChoiceDone) -> bool:
+    def _is_news(self, message: Lost | Done | Echo | ChoiceDone) -> bool:
         """Not where the request was begun again on another engine, and says it again."""
-        if isinstance(message, Done):
+        if isinstance(message, Lost | Done):
             return True
         key = message.choice if isinstance(message, ChoiceDone) else PROMPT
         is_news = key not in self._is_told

@@ -17,36 +17,25 @@ from bus.interface import Bus, Message, Subscription
 from bus.public import Batch, Delta, Done, GenerateRequest, Rejected, Reply, Spoken, Welcome
 from bus.subjects import Subjects
 
-from .answer import Answer
+from .answer import LOST, Answer, Lost
+from .client_errors import (
+    ConnectionLost,
+    GenerateError,
+    NoRouter,
+    RequestRejected,
+    rejection,
+)
+
+__all__ = ["Client", "GenerateError", "NoRouter", "RequestRejected"]
 
 logger = logging.getLogger("microserve.client")
 
 ACCEPT_WITHIN_S = 10.0
+WATCH_S = 0.25
+"""How soon a lost connection is noticed where nothing else tells."""
 NO_RESPONDERS = "503"
 MAX_STRANGERS = 1024
 """Flows whose tokens may come before their `Welcome` does."""
-
-
-class GenerateError(Exception):
-    """The request will not be answered."""
-
-
-class RequestRejected(GenerateError):
-    """The router turned the request down and says why."""
-
-    def __init__(self, rejected: Rejected) -> None:
-        super().__init__(f"{rejected.reason}: {rejected.message}")
-        self.rejected = rejected
-
-
-class NoRouter(GenerateError):
-    """Nobody took the request."""
-
-    def __init__(self, model: str) -> None:
-        super().__init__(
-            f"no router took the request for model {model!r}: is the system running "
-            "('microserve up'), and is this the namespace it uses?"
-        )
 
 
 class Client:
@@ -58,6 +47,7 @@ class Client:
         self.mailbox = bus.inbox()
         """The subject that every answer comes to."""
         self._subscription: Subscription | None = None
+        self._watcher: asyncio.Task[None] | None = None
         self._by_tag: dict[str, Answer] = {}
         self._by_flow: dict[str, Answer] = {}
         self._unheard: dict[str, str] = {}
@@ -66,6 +56,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         self._subscription = await self.bus.subscribe(self.mailbox, self._on_batch)
+        self._watcher = asyncio.create_task(self._watch())
         return self
 
     async def __aexit__(
@@ -74,6 +65,8 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
         if self._subscription is not None:
             await self._subscription.unsubscribe()
 
@@ -88,6 +81,7 @@ class Client:
         Raises:
             RequestRejected: the router turned it down.
             NoRouter: nobody took it.
+            ConnectionLost: to the broker; what it published meanwhile is lost, and it is cancelled.
         """
         tag = secrets.token_hex(8)
         answer = Answer()
@@ -105,6 +99,9 @@ class Client:
                 if message is None:
                     await answer.news()
                     continue
+                if message is LOST:
+                    raise ConnectionLost
+                assert not isinstance(message, Lost)
                 if isinstance(message, Done):
                     flow = ""
                 yield message
@@ -117,6 +114,17 @@ class Client:
         """Ask for the end of a flow, wherever it is; its `Done` says ``cancelled``."""
         await self.bus.publish(self.subjects.cancel(flow), b"")
 
+    async def _watch(self) -> None:
+        """Tell everybody who waits when the connection was lost: nothing else may come to them."""
+        known = self.bus.statistics().reconnects
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now = self.bus.statistics().reconnects
+            if now != known:
+                known = now
+                for answer in self._by_tag.values():
+                    answer.put(LOST)
+
     async def _welcome(self, answer: Answer, model: str) -> Welcome:
         try:
             async with asyncio.timeout(ACCEPT_WITHIN_S):
@@ -125,8 +133,10 @@ class Client:
             raise NoRouter(model) from None
         if first is None:
             raise NoRouter(model)
+        if isinstance(first, Lost):
+            raise ConnectionLost
         if isinstance(first, Rejected):
-            raise RequestRejected(first)
+            raise rejection(first)
         assert isinstance(first, Welcome)
         return first
 

@@ -9,16 +9,17 @@ from bus.nats import NatsBus
 from bus.subjects import Subjects
 
 from .client import Client
+from .session import Session
 
 
 @asynccontextmanager
-async def connect(url: str, *, namespace: str = "ms") -> AsyncIterator[Client]:
-    """A client of the system at ``url`` (``nats://[TOKEN@]HOST:PORT``).
+async def connect(url: str, *, namespace: str = "ms") -> AsyncIterator[Session]:
+    """A session with the system at ``url`` (``nats://[TOKEN@]HOST:PORT``).
 
     ```
-    async with connect(url) as client:
-        async for message in client.generate("SmolLM2-135M-Instruct", GenerateRequest(prompt="Hi")):
-            print(message)
+    async with connect(url) as ms:
+        async for token in ms.generate("Once upon a time", max_tokens=64):
+            print(token, end="", flush=True)
     ```
 
     Raises:
@@ -28,4 +29,4 @@ async def connect(url: str, *, namespace: str = "ms") -> AsyncIterator[Client]:
         NatsBus(url, name="microserve-client") as bus,
         Client(bus, Subjects(namespace)) as client,
     ):
-        yield client
+        yield Session(client)

@@ -9,19 +9,15 @@ import asyncio
 import os
 import socket
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
 
 from bus.binary import find_server
-from bus.codec import Undecodable, decode
 from bus.connection import without_secret
-from bus.discovery import Ping
-from bus.interface import BusError, Message, NoResponders, RequestTimedOut
-from bus.messages import Beat
+from bus.interface import BusError, NoResponders, RequestTimedOut
 from bus.nats import CannotConnect, NatsBus
 from bus.server import EmbeddedServer
 from bus.subjects import Subjects
@@ -33,13 +29,15 @@ from observability.store import TraceStore
 from observability.store_errors import StoreError
 
 from .diagnosis import Finding, fault, note, ok
-from .roster import LOST_AFTER_S
+from .fleet_doctor import look_at_fleet
+from .options import GatewayOptions
 from .settings import Settings
 from .supervisor import find_running
 
 SLOW_LANES = ("tcp",)
 SMALL_PAYLOAD = 1 << 20
 PATIENCE_S = 2.0
+GATEWAY_PORT = GatewayOptions("", "").port
 
 
 class Patient(Struct, frozen=True):
@@ -54,7 +52,7 @@ async def examine(patient: Patient) -> AsyncIterator[Finding]:
     yield await asyncio.to_thread(_program)
     async for finding in _broker(patient):
         yield finding
-    for look in (_transport, _device, _model, _traces):
+    for look in (_transport, _device, _model, _ports, _traces):
         yield await asyncio.to_thread(look, patient)
 
 
@@ -83,7 +81,7 @@ async def _broker(patient: Patient) -> AsyncIterator[Finding]:
             yield await _round_trip(bus, url)
             yield _payload(bus)
             yield await _jetstream(bus)
-            for finding in await _fleet(bus, Subjects(patient.settings.namespace)):
+            for finding in await look_at_fleet(bus, Subjects(patient.settings.namespace)):
                 yield finding
     except CannotConnect as error:
         yield fault("broker", str(error), "Check the address, the token and the network.")
@@ -114,62 +112,6 @@ async def _jetstream(bus: NatsBus) -> Finding:
     if "error" in told:
         return note("JetStream", str(told["error"].get("description", told["error"])), advice)
     return ok("JetStream", f"is on: {told.get('streams', 0)} streams")
-
-
-async def _fleet(bus: NatsBus, subjects: Subjects) -> list[Finding]:
-    """Who is there: engines by their beats, routers by service discovery."""
-    beats: dict[str, Beat] = {}
-    actors: list[Ping] = []
-
-    async def on_beat(message: Message) -> None:
-        try:
-            beat = decode(message.payload, Beat)
-        except Undecodable:
-            return
-        beats[beat.engine] = beat
-
-    async def on_ping(message: Message) -> None:
-        if message.payload:
-            actors.append(msgspec.json.decode(message.payload, type=Ping))
-
-    inbox = bus.inbox()
-    await bus.subscribe(inbox, on_ping)
-    await bus.subscribe(subjects.every_beat, on_beat)
-    await bus.publish("$SRV.PING", b"", reply=inbox)
-    await asyncio.sleep(LOST_AFTER_S)
-    routers = sorted(a.metadata.get("id", a.id) for a in actors if a.name == "microserve-router")
-    return [_routers(routers), *_engines(beats)]
-
-
-def _routers(routers: list[str]) -> Finding:
-    if routers:
-        return ok("routers", ", ".join(routers))
-    return note("routers", "none answers", "Nobody takes requests: start one, microserve router")
-
-
-def _engines(beats: dict[str, Beat]) -> Iterator[Finding]:
-    if not beats:
-        yield note("engines", "none is heard", "Start some: microserve engine, or microserve up")
-        return
-    for beat in sorted(beats.values(), key=lambda beat: beat.engine):
-        pages = f"{beat.free_pages} of {beat.total_pages} pages free"
-        yield ok("engines", f"{beat.engine} ({beat.role}): {beat.model}, {pages}")
-    yield from _strangers(beats)
-
-
-def _strangers(beats: dict[str, Beat]) -> Iterator[Finding]:
-    """Engines of one model that cannot exchange KV."""
-    layouts: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for beat in beats.values():
-        layouts[beat.model][beat.compatibility].append(beat.engine)
-    for model, kinds in layouts.items():
-        if len(kinds) > 1:
-            groups = " | ".join(", ".join(sorted(names)) for names in kinds.values())
-            yield fault(
-                "engines",
-                f"those of {model} cannot all exchange KV: {groups}",
-                "Start them with the same model files, --dtype and --page-size.",
-            )
 
 
 # --- this machine -------------------------------------------------------------------------------
@@ -210,6 +152,18 @@ def _model(patient: Patient) -> Finding:
     except ModelError as error:
         return fault("model", str(error), "Give a .gguf file or a Hugging Face folder: --model")
     return ok("model", f"{files.name}, context {files.config.max_context}; {path}")
+
+
+def _ports(patient: Patient) -> Finding:
+    """Where a gateway would listen that is told nothing else."""
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", GATEWAY_PORT))
+        except OSError as error:
+            advice = "A gateway there already, or another program: give --port or --http another."
+            return note("ports", f"{GATEWAY_PORT} is taken: {error.strerror}", advice)
+    return ok("ports", f"{GATEWAY_PORT} is free for a gateway; the broker and engines take any")
 
 
 def _traces(patient: Patient) -> Finding:

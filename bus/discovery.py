@@ -8,6 +8,7 @@ The protocol (NATS ADR-32) asks on ``$SRV.<verb>``, ``$SRV.<verb>.<name>`` and
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
@@ -16,6 +17,9 @@ from msgspec import Struct, json
 
 from .interface import Bus, BusError, Handler, Message, Service
 from .subjects import TOKEN
+
+TIME_HEADER: Final = "Microserve-Time"
+"""Of an answer: unix seconds on the clock of whoever answers."""
 
 _SEMANTIC_VERSION: Final = re.compile(r"\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?")
 
@@ -87,6 +91,7 @@ def _answers(service: Service, instance: str, started: datetime) -> Iterator[tup
 def _responder(bus: Bus, answer: bytes) -> Handler:
     async def respond(message: Message) -> None:
         if message.reply:
-            await bus.publish(message.reply, answer)
+            now = {TIME_HEADER: f"{time.time():.6f}"}
+            await bus.publish(message.reply, answer, headers=now)
 
     return respond

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
-from actors.client import Client, GenerateError, NoRouter, RequestRejected
+from actors.client import Client
+from actors.client_errors import (
+    BadRequest,
+    Busy,
+    ConnectionLost,
+    GenerateError,
+    GenerationFailed,
+    NoEngine,
+    NoRouter,
+    RequestRejected,
+    TooLong,
+)
 from actors.connect import connect
+from actors.session import Answer, Generation, Position, Session, Token
 from bus.public import ChatMessage, Delta, Done, GenerateRequest, Welcome
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Answer",
+    "BadRequest",
+    "Busy",
     "ChatMessage",
     "Client",
+    "ConnectionLost",
     "Delta",
     "Done",
     "GenerateError",
     "GenerateRequest",
+    "Generation",
+    "GenerationFailed",
+    "NoEngine",
     "NoRouter",
+    "Position",
     "RequestRejected",
+    "Session",
+    "Token",
+    "TooLong",
     "Welcome",
     "connect",
 ]

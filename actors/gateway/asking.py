@@ -12,7 +12,8 @@ from bus.messages import Usage
 from bus.public import GenerateRequest, Spoken, Welcome
 from bus.subjects import BadToken
 
-from ..client import Client, NoRouter, RequestRejected
+from ..client import Client
+from ..client_errors import ConnectionLost, NoRouter, RequestRejected
 from .errors import HttpError, refused
 from .pieces import Piece, Reading, add
 
@@ -85,7 +86,7 @@ class Answers:
             raise refused(error.rejected.reason, error.rejected.message) from None
         except BadToken as error:
             raise HttpError(404, str(error), "model_not_found", "model") from None
-        except (NoRouter, BusError) as error:
+        except (ConnectionLost, NoRouter, BusError) as error:
             raise HttpError(503, str(error), "unavailable") from None
 
 

@@ -2,7 +2,7 @@
 
 It does so for clients of the paper's interface. A flow lives from its first command to the end of
 its generation. Whatever breaks it off (a client that goes away in the midst of a call, a refusal,
-no further call for `IDLE_S`) releases it at every engine that it touched: that is the fence, behind
+no further call for a while) releases it at every engine that it touched: that is the fence, behind
 which engines reuse its pages.
 """
 
@@ -32,7 +32,7 @@ from bus.public import Batch, Done, Spoken
 from bus.subjects import Subjects
 from bus.tokens import Tokens
 
-from ..answer import Answer
+from ..answer import Answer, Lost
 from .errors import HttpError, refused
 from .watching import Watcher
 
@@ -54,8 +54,11 @@ class PaperFlow:
 
 
 class Commander:
-    def __init__(self, bus: Bus, subjects: Subjects, watcher: Watcher) -> None:
+    def __init__(
+        self, bus: Bus, subjects: Subjects, watcher: Watcher, idle_s: float = IDLE_S
+    ) -> None:
         self._bus, self._subjects, self._watcher = bus, subjects, watcher
+        self._idle_s = idle_s
         self._name = f"g-{secrets.token_hex(6)}"
         self.mailbox = Mailbox(bus.inbox(), "msgpack")
         """Where engines send the tokens of these flows."""
@@ -70,8 +73,8 @@ class Commander:
     async def sweep(self) -> None:
         """Until cancelled: end flows that nobody goes on with."""
         while True:
-            await asyncio.sleep(IDLE_S / 10)
-            old = time.monotonic() - IDLE_S
+            await asyncio.sleep(self._idle_s / 10)
+            old = time.monotonic() - self._idle_s
             for flow in [f for f in self._flows.values() if not f.open_calls and f.used_s < old]:
                 await self._release(flow)
 
@@ -165,6 +168,7 @@ class Commander:
             while True:
                 message = flow.answer.read()
                 if message is not None:
+                    assert not isinstance(message, Lost)
                     yield message
                     if isinstance(message, Done):
                         self._flows.pop(flow.id, None)

@@ -22,7 +22,7 @@ from ..clock import Clock
 from ..live.looking import Live
 from ..roster import BEAT_INTERVAL_S
 from ..router import Desk
-from .commanding import Commander
+from .commanding import IDLE_S, Commander
 from .errors import HttpError
 from .keys import Keys
 from .live import ASSETS, PAGE, LivePage, Sources
@@ -52,6 +52,8 @@ class GatewayConfig(Struct, frozen=True):
     """Whoever has one may use the gateway; none lets everybody in."""
     operator_keys: tuple[str, ...] = ()
     """Whoever has one may do so, too, and read on the live page what others ask and are told."""
+    idle_s: float = IDLE_S
+    """After so long without a call, a flow of the paper's interface is over."""
 
 
 class GatewayHost:
@@ -76,7 +78,7 @@ class GatewayHost:
         self._metrics = Metrics()
         tracer = tracer or Tracer(NullSink(), Sampling())
         self._openai = OpenAI(self._client, self._watcher, self._metrics, spells, clock, tracer)
-        self._commander = Commander(bus, config.subjects, self._watcher)
+        self._commander = Commander(bus, config.subjects, self._watcher, config.idle_s)
         self._paper = Microserving(self._commander, self._watcher, desks, spells)
         self._live = Live(bus, config.subjects, clock)
         self._page = LivePage(self._live, sources, spells, _readers(config))

@@ -14,9 +14,11 @@ import pytest
 from actors.diagnosis import Finding, fault, note, ok, show
 from actors.doctor import Patient, examine
 from actors.settings import Settings, from_environment
+from bus.buckets import BucketConfig
 from bus.codec import encode
 from bus.fleet import Role
 from bus.interface import Service
+from bus.jetstream import JetStreamBuckets
 from bus.messages import Beat
 from bus.nats import NatsBus
 from bus.server import EmbeddedServer
@@ -81,12 +83,20 @@ async def test_a_fleet_is_listed_and_engines_that_cannot_exchange_kv_are_named(
     settings: Settings, model: str
 ) -> None:
     beats = [("p0", beat("p0", "prefill", "one")), ("d0", beat("d0", "decode", "another"))]
-    async with EmbeddedServer() as server, fleet(server.url, beats):
+    async with (
+        EmbeddedServer() as server,
+        fleet(server.url, beats),
+        NatsBus(server.url) as bus,
+    ):
+        await JetStreamBuckets(bus).bucket(BucketConfig("anything"))
         found = await findings(Patient(settings, server.url, model))
 
     assert [f.state for f in found["broker"]] == ["ok", "ok"]
     assert found["JetStream"][0].state == "ok"
     assert found["routers"] == [ok("routers", "r7")]
+    [clocks] = found["clocks"]
+    assert clocks.state == "ok"
+    assert clocks.what.endswith("ms of ours: r7, the broker")
     d0, p0, strangers = found["engines"]
     assert d0.what == "d0 (decode): m, 5 of 9 pages free"
     assert p0.what.startswith("p0 (prefill)")

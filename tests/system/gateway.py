@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import openai
 
 from actors.clock import monotone
+from actors.gateway.commanding import IDLE_S
 from actors.gateway.host import GatewayConfig, GatewayHost
 from actors.gateway.live import Sources
 from actors.gateway.tracing import Tracer
@@ -21,14 +22,18 @@ from tests.system.fleet import Fleet, Numbers
 
 @asynccontextmanager
 async def gateway(
-    system: Fleet, *keys: str, operator_keys: tuple[str, ...] = (), sources: Sources | None = None
+    system: Fleet,
+    *keys: str,
+    operator_keys: tuple[str, ...] = (),
+    sources: Sources | None = None,
+    idle_s: float = IDLE_S,
 ) -> AsyncIterator[GatewayHost]:
     """At `GatewayHost.url` while the block lasts."""
     async with MemoryBus(system.broker) as bus:
         spells = {system.model: lambda token: f"{token} ".encode()}
         limits = Limits(1024, 1000, ("disaggregated",))
         desks = {system.model: Desk(Numbers(), limits)}
-        config = GatewayConfig(port=0, keys=keys, operator_keys=operator_keys)
+        config = GatewayConfig(port=0, keys=keys, operator_keys=operator_keys, idle_s=idle_s)
         found = sources or Sources(versions=system.versions)
         tracer = Tracer(system.spans, Sampling())
         host = GatewayHost(bus, config, desks, spells, monotone(), found, tracer)

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from actors.gateway.commanding import IDLE_S
 from tests.system.fleet import Fleet, fake_model, fleet
 from tests.system.gateway import gateway
 from tests.system.test_gateway import PROMPT, expected
@@ -29,10 +30,10 @@ class Caller:
 
 
 @asynccontextmanager
-async def caller(step_s: float = 0.0) -> AsyncIterator[Caller]:
+async def caller(step_s: float = 0.0, idle_s: float = IDLE_S) -> AsyncIterator[Caller]:
     async with (
         fleet(fake_model(step_s=step_s)) as system,
-        gateway(system) as host,
+        gateway(system, idle_s=idle_s) as host,
         aiohttp.ClientSession() as session,
     ):
         yield Caller(system, host.url, session)
@@ -102,3 +103,13 @@ async def test_a_client_that_goes_away_in_a_call_releases_its_flow_everywhere(
         asking.cancel()
 
         await asyncio.gather(asking, return_exceptions=True)  # and no page is held at the end
+
+
+async def test_a_flow_that_nobody_goes_on_with_is_swept_and_its_pages_are_free() -> None:
+    async with caller(idle_s=0.05) as router:
+        _, prepared = await router.call("d0", "prep_recv", end=-1)
+        await router.system.idle()  # the grant is given back: it would hold for 30 s
+
+        status, refused = await router.call("d0", "start_generate", flow=prepared["flow"])
+
+        assert (status, refused["error"]["code"]) == (404, "no_such_flow")
