@@ -35,14 +35,15 @@ TOOL: Any = {"type": "function", "function": {"name": "rain", "parameters": CITY
 SYSTEM: Any = {"role": "system", "content": "be brief"}
 TEMPLATE = """\
 {%- set knows = messages[0].role == 'system' -%}
-{%- if knows %}{% for tool in tools or [] %}T{{ tool | tojson }}{% endfor %}{% endif -%}
+{%- if tools and not knows %}{{ raise_exception('it knows no tools here') }}{% endif -%}
+{%- for tool in tools or [] %}T{{ tool | tojson }}{% endfor -%}
 {%- for message in messages -%}
 {{ message.role }}:{{ message.content }}
-{%- if knows %}{% for call in message.tool_calls or [] -%}
+{%- for call in message.tool_calls or [] -%}
 <tool_call>{{ call.function.name }} {{ call.function.arguments | tojson }}</tool_call>
-{%- endfor %}{% endif -%}
+{%- endfor -%}
 {%- endfor -%}"""
-"""It looks at tools only where the chat begins with a system's message."""
+"""It takes tools only where the chat begins with a system's message."""
 
 
 async def test_the_openai_client_reads_what_any_other_client_reads(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ async def test_the_openai_client_reads_what_any_other_client_reads(tmp_path: Pat
 async def _tools_are_called_and_told_what_came_of_it(
     ai: openai.AsyncOpenAI, given: dict[str, Any]
 ) -> None:
-    asked = {**given, "messages": [SYSTEM, *MESSAGES], "tools": [TOOL], "max_tokens": 60}
+    asked = {**given, "messages": [SYSTEM, *MESSAGES], "tools": [TOOL], "max_tokens": 300}
     first = await ai.chat.completions.create(**asked, tool_choice="required")
     choice = first.choices[0]
     assert choice.finish_reason == "tool_calls"
