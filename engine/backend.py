@@ -22,3 +22,5 @@ class Backend(Struct, frozen=True):
     """0 leaves torch's own choice."""
     native: bool = True
     """Kernels, where they can be."""
+    invariant: bool = True
+    """A token's bits do not depend on what is computed with it. Of kernels they never do."""

@@ -9,6 +9,7 @@ import torch
 from .arithmetic import Arithmetic
 from .backend import Backend
 from .dtypes import DTYPES
+from .invariant_arithmetic import InvariantArithmetic
 from .kernel_build import NoKernels, built
 from .kernels import Kernels
 from .model_config import ModelConfig
@@ -34,7 +35,9 @@ def open_arithmetic(config: ModelConfig, backend: Backend) -> Arithmetic:
             raise NoKernels(f"{backend.weights} weights need native kernels: {reason}") from None
         logger.warning("computing by torch, without native kernels: %s", reason)
         torch.set_num_threads(threads)
-        return TorchArithmetic(torch.device(backend.device), DTYPES[backend.dtype])
+        device, dtype = torch.device(backend.device), DTYPES[backend.dtype]
+        by_torch = InvariantArithmetic if backend.invariant else TorchArithmetic
+        return by_torch(device, dtype)
     torch.set_num_threads(1)
     return NativeArithmetic(kernels, backend.weights)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from msgspec import Struct
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .model_config import ModelConfig
@@ -39,6 +41,20 @@ def rotation(positions: Tensor, frequencies: Tensor, dtype: torch.dtype) -> Rota
     angles = positions.float()[:, None] * frequencies
     both = torch.cat((angles, angles), dim=-1)[:, None, :]
     return Rotation(both.cos().to(dtype), both.sin().to(dtype))
+
+
+def steady_rotation(
+    positions: NDArray[np.int64], frequencies: Tensor, dtype: torch.dtype, device: torch.device
+) -> Rotation:
+    """As `rotation`, each token's the same whatever others there are. Cosines and sines are not
+    computed in float32, where a vector of them may differ from one alone in the last bit.
+    ``frequencies`` are the host's."""
+    angles = (positions.astype(np.float32)[:, None] * frequencies.numpy()).astype(np.float64)
+    both = np.concatenate((angles, angles), axis=-1)[:, None, :]
+    cosines, sines = (
+        torch.from_numpy(it.astype(np.float32)) for it in (np.cos(both), np.sin(both))
+    )
+    return Rotation(cosines.to(device, dtype), sines.to(device, dtype))
 
 
 def _scaled(frequencies: Tensor, scaling: RopeScaling | None) -> Tensor:

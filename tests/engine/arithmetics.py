@@ -1,4 +1,4 @@
-"""Both arithmetics of the network, for tests that hold for either."""
+"""The arithmetics of the network, for tests that hold for each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from engine.arithmetic import Arithmetic
 from engine.backend import Weights
+from engine.invariant_arithmetic import InvariantArithmetic
 from engine.kernel_build import built
 from engine.kernels import Kernels
 from engine.native_arithmetic import NativeArithmetic
@@ -33,4 +34,18 @@ def by_torch() -> TorchArithmetic:
     return TorchArithmetic(torch.device("cpu"), torch.float32)
 
 
-ARITHMETICS: dict[str, Callable[[], Arithmetic]] = {"torch": by_torch, "native": native}
+def invariant(threads: int = 1) -> InvariantArithmetic:
+    torch.set_num_threads(threads)
+    return InvariantArithmetic(torch.device("cpu"), torch.float32)
+
+
+ARITHMETICS: dict[str, Callable[[], Arithmetic]] = {
+    "torch": by_torch,
+    "invariant": invariant,
+    "native": native,
+}
+INVARIANT: dict[str, Callable[[int], Arithmetic]] = {
+    "invariant": invariant,
+    "native": lambda threads: native(threads=threads),
+}
+"""Those that make the same tokens in every batch, by the number of threads."""

@@ -22,7 +22,7 @@ from engine.engine import Engine
 from engine.model_files import ModelFiles, open_model
 from engine.torch_runner import TorchRunner
 
-from .arithmetics import native
+from .arithmetics import INVARIANT
 from .checkpoints import VOCAB_SIZE, tiny_checkpoint
 from .rig import BOX, deltas
 
@@ -80,9 +80,12 @@ def requests(count: int) -> list[Request]:
     return made
 
 
-def engine_of(files: ModelFiles, setting: Setting) -> Engine:
+def engine_of(files: ModelFiles, arithmetic: str, setting: Setting) -> Engine:
+    """Of torch one thread: where others want the processors, two of its wait for each other for
+    ever. `test_invariant_arithmetic` has more of them compute."""
     shape = files.pool_shape(setting.num_pages, setting.page_size)
-    runner = TorchRunner(files, shape, arithmetic=native(threads=setting.threads))
+    threads = setting.threads if arithmetic == "native" else 1
+    runner = TorchRunner(files, shape, arithmetic=INVARIANT[arithmetic](threads))
     runner.pool.fill_(float("nan"))
     config = EngineConfig(
         "e",
@@ -114,21 +117,28 @@ def answers(
     return found
 
 
+@pytest.fixture(scope="module", params=INVARIANT)
+def arithmetic(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def alone(files: ModelFiles) -> dict[str, Answer]:
+def alone(files: ModelFiles, arithmetic: str) -> dict[str, Answer]:
     found: dict[str, Answer] = {}
-    engine = engine_of(files, ALONE)
+    engine = engine_of(files, arithmetic, ALONE)
     for request in requests(NUM_REQUESTS):
-        found |= answers(engine_of(files, ALONE) if len(found) < 5 else engine, [request], 0)
+        fresh = len(found) < 5
+        one = engine_of(files, arithmetic, ALONE) if fresh else engine
+        found |= answers(one, [request], 0)
     assert len(found) == NUM_REQUESTS
     return found
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: f"cut at {s.prefill_chunk}")
 def test_packed_at_random_cold_and_warm_every_bit_is_that_of_each_request_alone(
-    setting: Setting, files: ModelFiles, alone: dict[str, Answer]
+    setting: Setting, files: ModelFiles, arithmetic: str, alone: dict[str, Answer]
 ) -> None:
-    engine, asked = engine_of(files, setting), requests(NUM_REQUESTS)
+    engine, asked = engine_of(files, arithmetic, setting), requests(NUM_REQUESTS)
     shuffled = [asked[i] for i in np.random.default_rng(3).permutation(NUM_REQUESTS)]
 
     cold = answers(engine, asked, at_once=9)
@@ -142,7 +152,7 @@ def test_packed_at_random_cold_and_warm_every_bit_is_that_of_each_request_alone(
         assert engine.statistics().preemptions > 0
 
 
-def test_the_default_model_says_the_same_alone_and_in_company() -> None:
+def test_the_default_model_says_the_same_alone_and_in_company(arithmetic: str) -> None:
     files = open_model()
     texts = ["The capital of France is", "def fibonacci(n):", "1 + 1 =", "Once upon a time, " * 20]
     greedy = Sampling(max_tokens=6, logprobs=1)
@@ -153,7 +163,7 @@ def test_the_default_model_says_the_same_alone_and_in_company() -> None:
     ]
     small = Setting(max_batch_tokens=64, prefill_chunk=17, num_pages=200, threads=2)
 
-    together = answers(engine_of(files, small), asked, at_once=3)
+    together = answers(engine_of(files, arithmetic, small), asked, at_once=3)
 
-    engine = engine_of(files, Setting(max_batch_tokens=512, prefill_chunk=512, num_pages=200))
+    engine = engine_of(files, arithmetic, Setting(512, 512, num_pages=200))
     assert together == answers(engine, asked, at_once=0)
