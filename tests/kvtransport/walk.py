@@ -232,4 +232,5 @@ def _named(what: object) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{walk(Bound(*map(int, sys.argv[1:])))}\n")
+    faults_, grants_, layers = map(int, sys.argv[1:4])
+    sys.stdout.write(f"{walk(Bound(faults_, grants_, layers))}\n")

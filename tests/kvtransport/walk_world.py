@@ -349,7 +349,7 @@ class World(Struct):
     def crash(self, n: int) -> None:
         epoch = self.sides[n].epoch
         self.sides[n] = Side(None, epoch)
-        if self.sides[1 - n].ledger is not None and LOSS not in self.sides[1 - n].inbox:
+        if self.sides[1 - n].ledger is not None:
             self.sides[1 - n].inbox += (LOSS,)
         if n == R:
             self.granted, self.cached = None, False
