@@ -32,7 +32,7 @@ class Attendance:
         if beat.leaving:
             return effects
         if beat.epoch > known:
-            for why in self._table.standing.strangers(beat):
+            for why in self._table.standing.kinds(beat.model).strangers(beat):
                 logger.warning("%s; they are not paired", why)
         self._table.roster, _ = self._table.roster.heard(beat, now)
         self._table.standing.heard(beat, now)

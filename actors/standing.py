@@ -12,18 +12,18 @@ slots or pages  |<- ours now ->|<- of others, by the last beat ->|<---- room ---
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Mapping
 from math import exp
 from typing import Final, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bus.compatibility import differences
 from bus.fleet import Engine, Fleet
 from bus.messages import Beat
 from bus.ranking import Ranking
 
+from .kinds import Kinds
 from .rooms import Rooms
 
 UNLIMITED: Final = 1 << 30
@@ -114,8 +114,7 @@ class _Site:
     def __init__(self) -> None:
         self.ranking, self.rooms = Ranking(), Rooms()
         self.page_sizes: Counter[int] = Counter()
-        self.kinds: Counter[str] = Counter()
-        """Of KV: engines of one kind can exchange it."""
+        self.kinds = Kinds()
 
     def put(self, known: _Known) -> None:
         beat = known.beat
@@ -126,7 +125,7 @@ class _Site:
         self.ranking.drop(beat.engine)
         self.rooms.drop(beat.engine)
         self.page_sizes[beat.page_size] -= 1
-        self.kinds -= Counter([beat.compatibility])
+        self.kinds.drop(beat.engine)
 
 
 class Standing:
@@ -151,7 +150,7 @@ class Standing:
         known = self._known[beat.engine] = self._newcomer(beat, now)
         known.update(beat, now)
         self._sites[beat.model].page_sizes[beat.page_size] += 1
-        self._sites[beat.model].kinds[beat.compatibility] += 1
+        self._sites[beat.model].kinds.put(beat)
         self._refresh(beat.engine)
 
     def lost(self, engine: str) -> None:
@@ -217,21 +216,9 @@ class Standing:
         able = [e for e in fleet.engines if adapter in self._known[e.name].beat.adapters]
         return Fleet(tuple(able))
 
-    def kin(self, model: str, fleet: Fleet, named: Iterable[str], prompt: Sized) -> Fleet:
-        """Those engines of ``fleet`` that can exchange KV with each other: with the first of
-        ``named`` that is there, or else with the one that would have ``prompt`` first."""
-        if len(self._sites[model].kinds) < 2 or not fleet.engines:
-            return fleet
-        there = {e.name: self._known[e.name].beat.compatibility for e in fleet.engines}
-        chosen = next((e for e in named if e in there), None) or fleet.best_prefix(prompt)
-        return Fleet(tuple(e for e in fleet.engines if there[e.name] == there[chosen]))
-
-    def strangers(self, beat: Beat) -> list[str]:
-        """Why an engine cannot exchange KV with others of its model, told of one of each kind."""
-        others = (self._known[name].beat for name in self.names(beat.model))
-        one_of_each = {other.compatibility: other for other in others if other.kv}
-        one_of_each.pop(beat.compatibility, None)
-        return [_unlike(beat, other) for other in one_of_each.values()] if beat.kv else []
+    def kinds(self, model: str) -> Kinds:
+        """Of its engines, by whom they can exchange KV with."""
+        return self._sites[model].kinds
 
     def page_sizes(self, model: str) -> set[int]:
         return {size for size, number in self._sites[model].page_sizes.items() if number}
@@ -301,13 +288,6 @@ class Standing:
 def _is_same_place(one: Beat, other: Beat) -> bool:
     ours, theirs = (one.model, one.page_size), (other.model, other.page_size)
     return ours == theirs and one.compatibility == other.compatibility
-
-
-def _unlike(one: Beat, other: Beat) -> str:
-    assert one.kv
-    assert other.kv
-    why = "; ".join(differences(one.engine, one.kv, other.engine, other.kv))
-    return f"{one.engine} and {other.engine} cannot exchange KV: {why}"
 
 
 _IDLE: Final = Work()

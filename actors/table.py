@@ -66,4 +66,4 @@ class Table(Struct):
         fleet = self.standing.fleet(flow.model, found, num_tokens(flow.request))
         fleet = self.standing.having(flow.request.adapter, fleet)
         named = [*flow.claims, flow.request.engine]
-        return self.standing.kin(flow.model, fleet, named, flow.request.prompt)
+        return self.standing.kinds(flow.model).kin(fleet, named, flow.request.prompt)

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from .mapped import Bytes
+from .layout import Bytes
 
 ITEM_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Types that can be made of each other."""

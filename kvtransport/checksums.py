@@ -26,8 +26,7 @@ from bus.transfers import PoolShape
 from .casting import Cast, DoesNotFit
 from .effects import Sum
 from .heads import part_of
-from .layout import Offsets, page_offsets
-from .mapped import Bytes
+from .layout import Bytes, Offsets, page_offsets
 from .relaying import cast_for
 
 _SLICE_BYTES = 4 * 2**20

@@ -15,8 +15,8 @@ from bus.transfers import PoolShape, TransferEvent
 
 from .checksums import Checksums
 from .effects import Connect, Drop, Effect, Flush, Get, Put, Send, Sum, Tell
+from .layout import Bytes
 from .ledger import Ledger
-from .mapped import Bytes
 from .outbox import Outbox
 from .pacing import Pace
 from .protocol import decode, encode

@@ -19,8 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from .casting import Cast, DoesNotFit
-from .layout import Runs
-from .mapped import Bytes
+from .layout import Bytes, Runs
 from .transport import PeerId
 
 STAGING_BYTES = 2**20

@@ -230,7 +230,7 @@ MIXED = (
 
 
 def kin(it: Standing, *named: str) -> Fleet:
-    return it.kin("m", it.fleet("m", {}), named, range(100))
+    return it.kinds("m").kin(it.fleet("m", {}), named, range(100))
 
 
 def test_engines_that_cannot_exchange_kv_are_never_of_one_fleet() -> None:
@@ -260,8 +260,8 @@ def test_an_engine_that_cannot_be_paired_is_told_of_with_every_field_that_differ
     it = standing(*MIXED[:2])
     other = replace(OLD, layout=replace(LAYOUT, dtype="int8"))
 
-    assert it.strangers(engine_of("c0", other)) == [
+    assert it.kinds("m").strangers(engine_of("c0", other)) == [
         "c0 and a1 cannot exchange KV: dtype is 'int8' at c0 and 'float32' at a1;"
         " transport is 'ucx 1.19.0' at c0 and 'ucx 1.22.0' at a1"
     ]
-    assert it.strangers(engine_of("a2", KV)) == []
+    assert it.kinds("m").strangers(engine_of("a2", KV)) == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kvtransport.casting import Cast, DoesNotFit, cast_between
-from kvtransport.mapped import Bytes
+from kvtransport.layout import Bytes
 
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from bus.transfers import Arrived, Delivered, Fenced, PoolShape, SendFailed
 from kvtransport.checksums import Checksums
 from kvtransport.effects import Sum
-from kvtransport.layout import Runs, as_pages, num_pages_of
-from kvtransport.mapped import Bytes, copy_runs
+from kvtransport.layout import Bytes, Runs, as_pages, num_pages_of
+from kvtransport.mapped import copy_runs
 from kvtransport.memory import MemoryNetwork, MemoryTransport
 from kvtransport.relaying import relay
 from kvtransport.transport import PeerId

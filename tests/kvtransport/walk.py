@@ -22,7 +22,8 @@ from kvtransport.receiving import Receiver
 from kvtransport.sending import Sender
 
 from .walk_ledgers import LEASE_S
-from .walk_world import ADDRESSES, LOSS, Bound, Make, R, S, Side, Violation, World
+from .walk_values import ADDRESSES, LOSS, Bound, Make, R, S, Side, Violation
+from .walk_world import World
 
 Act: TypeAlias = Callable[[World], None]
 Move: TypeAlias = tuple[str, Act]
