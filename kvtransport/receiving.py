@@ -21,6 +21,9 @@ opened -----------> reading ----------------> confirming --------> Arrived
                                landed: Refuse
 ```
 
+With checksums, `Complete` leads to checking, and from there to Arrived or, where they are wrong, to
+Fenced; what was read is summed up before it is Taken, and the lender compares.
+
 What waits for an answer asks again after each lease without one: a single message may be lost.
 
 Pages that a writer may know of are given back only when that writer said it has stopped, or is

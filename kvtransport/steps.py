@@ -19,6 +19,8 @@ opening, writing ------> lending --------------> Delivered
                             +-----------------> recalling -------> SendFailed
 ```
 
+With checksums, Complete waits for ours, and so does the answer to Taken, which has the reader's.
+
 A message may be lost with the connection, which then is told, or by itself: what waits for an
 answer waits for a lease at most, and then ends or, where ending is not safe, asks again.
 
