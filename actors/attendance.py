@@ -31,6 +31,9 @@ class Attendance:
             effects = self.lost(beat.engine, now)
         if beat.leaving:
             return effects
+        if beat.epoch > known:
+            for why in self._table.standing.kinds(beat.model).strangers(beat):
+                logger.warning("%s; they are not paired", why)
         self._table.roster, _ = self._table.roster.heard(beat, now)
         self._table.standing.heard(beat, now)
         return effects + self._ask_for_snapshot(beat.engine, self._table.told.heard(beat, now))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from bus.compatibility import Compatibility
 from bus.fleet import Role
 from bus.messages import Beat
 from engine.statistics import EngineStatistics
@@ -24,6 +25,7 @@ class Badge(Struct, frozen=True):
     kv_bytes_per_token: int = 0
     group: str = ""
     adapters: tuple[str, ...] = ()
+    kv: Compatibility | None = None
 
     def beat(self, now: EngineStatistics, cache_sequence: int = 0) -> Beat:
         return Beat(
@@ -57,4 +59,5 @@ class Badge(Struct, frozen=True):
             prefill_tokens=now.prefill_tokens,
             decode_tokens=now.decode_tokens,
             matched_tokens=now.matched_tokens,
+            kv=self.kv,
         )

@@ -115,6 +115,8 @@ class Adapter(click.ParamType[tuple[str, str]]):
               help="Our own for the CPU, compiled on first use, or torch.")  # fmt: skip
 @click.option("--transport", default="ucx", show_default=True, type=click.Choice(["ucx", "none"]),
               help="'none': an engine that neither sends nor receives KV.")  # fmt: skip
+@click.option("--kv-checksums", is_flag=True,
+              help="Check KV that comes and goes before it is used.")  # fmt: skip
 @model_option
 @url_option
 @metrics_option

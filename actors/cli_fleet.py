@@ -49,6 +49,8 @@ def demo(
 @click.option("--kv-memory", metavar="SIZE", callback=sized(read_kv_memory),
               help="For KV pages, each engine; default: 80% of what is free, shared.")  # fmt: skip
 @kv_mib_option
+@click.option("--kv-checksums", is_flag=True,
+              help="Check KV from engine to engine before it is used.")  # fmt: skip
 @click.option("--watch", "watched", multiple=True, metavar="FILE",
               type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Check a strategy and put it into service, again on every save.")  # fmt: skip
@@ -65,6 +67,7 @@ def up(
     orchestration: str,
     kv_memory: KvMemory | None,
     kv_mib: int | None,
+    kv_checksums: bool,
     watched: tuple[Path, ...],
     http_port: int | None,
     model: str | None,
@@ -77,7 +80,7 @@ def up(
         raise click.UsageError(f"--role was given {len(given_roles)} times for {engines} engines")
     names = numbered(given_roles) if given_roles else roles(engines)
     memory = kv_memory_of(kv_memory, kv_mib) or Share(0.8 / engines)
-    given = ("--kv-memory", str(memory))
+    given = ("--kv-memory", str(memory), *(("--kv-checksums",) if kv_checksums else ()))
     options = FleetOptions(names, orchestration, model, given, http_port=http_port)
     run(stay_up(settings, options, url or settings.nats_url, watched))
 

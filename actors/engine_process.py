@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bus.compatibility import NO_TRANSPORT, Compatibility
 from bus.interface import Service
 from bus.messages import Beat
 from bus.nats import NatsBus
@@ -27,6 +28,7 @@ from engine.page_store import PageStore, StoreShape
 from engine.statistics import EngineStatistics
 from engine.weights_size import num_weights
 from kvtransport.courier import Courier, CourierConfig
+from kvtransport.protocol import VERSION as PROTOCOL
 from kvtransport.ucx import UcxTransport
 from observability.metrics import Point
 from observability.names import engine_service
@@ -55,6 +57,7 @@ class EngineProcess:
             ModelError: it cannot be had or is of a kind that is not computed here.
         """
         self.settings, self.options = settings, options
+        self._transport = NO_TRANSPORT
         self.clock, self.epoch = monotone(), time.time_ns() // 1_000_000
         """The epoch grows with every restart: that is all that is asked of it."""
         adapters = {name: Path(folder) for name, folder in options.adapters}
@@ -133,8 +136,15 @@ class EngineProcess:
             yield None
             return
         key = grant_key(self.settings, self.options.url)
-        config = CourierConfig(self.options.name, self.epoch, self.shape, key)
+        config = CourierConfig(
+            self.options.name,
+            self.epoch,
+            self.shape,
+            key,
+            checksums=self.options.kv_checksums,
+        )
         transport = UcxTransport(self.settings.libucp)
+        self._transport = f"ucx {transport.version}"
         with Courier(config, transport, self.clock, feed) as courier:
             yield courier
 
@@ -196,11 +206,22 @@ class EngineProcess:
             role=self.options.role,
             page_size=self.shape.page_size,
             max_context=self.files.config.max_context,
-            compatibility=self.shape.fingerprint,
+            compatibility=self._kv().kind(self.options.name),
             slots=self._slots,
             kv_bytes_per_token=self.shape.token_bytes,
             group=self.options.group,
             adapters=tuple(sorted(self.files.adapters)),
+            kv=self._kv(),
+        )
+
+    def _kv(self) -> Compatibility:
+        assert self.shape.layout is not None
+        return Compatibility(
+            layout=self.shape.layout,
+            num_layers=self.shape.num_layers,
+            page_size=self.shape.page_size,
+            protocol=PROTOCOL,
+            transport=self._transport,
         )
 
     def _beat(self, engine: Engine, badge: Badge, news: CacheNews) -> Beat:

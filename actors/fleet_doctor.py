@@ -11,6 +11,7 @@ from datetime import datetime
 import msgspec
 
 from bus.codec import Undecodable, decode
+from bus.compatibility import differences
 from bus.discovery import TIME_HEADER, Ping
 from bus.interface import Bus, BusError, Message
 from bus.messages import Beat
@@ -89,14 +90,27 @@ def _engines(beats: dict[str, Beat]) -> Iterator[Finding]:
 
 def _strangers(beats: dict[str, Beat]) -> Iterator[Finding]:
     """Engines of one model that cannot exchange KV."""
-    layouts: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for beat in beats.values():
-        layouts[beat.model][beat.compatibility].append(beat.engine)
-    for model, kinds in layouts.items():
+    models: dict[str, dict[str, list[Beat]]] = defaultdict(lambda: defaultdict(list))
+    for beat in sorted(beats.values(), key=lambda beat: beat.engine):
+        models[beat.model][beat.compatibility].append(beat)
+    for model, kinds in models.items():
         if len(kinds) > 1:
-            groups = " | ".join(", ".join(sorted(names)) for names in kinds.values())
+            groups = " | ".join(", ".join(b.engine for b in kind) for kind in kinds.values())
+            why = _why_apart([kind[0] for kind in kinds.values()])
             yield fault(
                 "engines",
-                f"those of {model} cannot all exchange KV: {groups}",
-                "Start them with the same model files, --dtype and --page-size.",
+                f"those of {model} cannot all exchange KV: {groups}{why}",
+                "Start them with the same model files, --dtype, --weights and libucp.",
             )
+
+
+def _why_apart(one_of_each: list[Beat]) -> str:
+    """In words, where they say what their KV is like."""
+    first, *others = one_of_each
+    found = [
+        why
+        for other in others
+        if first.kv and other.kv
+        for why in differences(first.engine, first.kv, other.engine, other.kv)
+    ]
+    return ". " + "; ".join(found) if found else ""

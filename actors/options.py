@@ -72,6 +72,8 @@ class EngineOptions(Struct, frozen=True):
     kernels: bool = True
     """Our own, where they can be compiled and compute the model."""
     transport: Literal["ucx", "none"] = "ucx"
+    kv_checksums: bool = False
+    """Whether KV that it receives, or sends, is checked before it is used."""
     metrics: Address | None = None
     """Where Prometheus may read; None: nowhere."""
     lifeline: bool = False

@@ -23,6 +23,7 @@ from bus.fleet import Engine, Fleet
 from bus.messages import Beat
 from bus.ranking import Ranking
 
+from .kinds import Kinds
 from .rooms import Rooms
 
 UNLIMITED: Final = 1 << 30
@@ -113,6 +114,7 @@ class _Site:
     def __init__(self) -> None:
         self.ranking, self.rooms = Ranking(), Rooms()
         self.page_sizes: Counter[int] = Counter()
+        self.kinds = Kinds()
 
     def put(self, known: _Known) -> None:
         beat = known.beat
@@ -123,6 +125,7 @@ class _Site:
         self.ranking.drop(beat.engine)
         self.rooms.drop(beat.engine)
         self.page_sizes[beat.page_size] -= 1
+        self.kinds.drop(beat.engine)
 
 
 class Standing:
@@ -147,6 +150,7 @@ class Standing:
         known = self._known[beat.engine] = self._newcomer(beat, now)
         known.update(beat, now)
         self._sites[beat.model].page_sizes[beat.page_size] += 1
+        self._sites[beat.model].kinds.put(beat)
         self._refresh(beat.engine)
 
     def lost(self, engine: str) -> None:
@@ -211,6 +215,10 @@ class Standing:
             return fleet
         able = [e for e in fleet.engines if adapter in self._known[e.name].beat.adapters]
         return Fleet(tuple(able))
+
+    def kinds(self, model: str) -> Kinds:
+        """Of its engines, by whom they can exchange KV with."""
+        return self._sites[model].kinds
 
     def page_sizes(self, model: str) -> set[int]:
         return {size for size, number in self._sites[model].page_sizes.items() if number}
@@ -278,7 +286,8 @@ class Standing:
 
 
 def _is_same_place(one: Beat, other: Beat) -> bool:
-    return (one.model, one.page_size) == (other.model, other.page_size)
+    ours, theirs = (one.model, one.page_size), (other.model, other.page_size)
+    return ours == theirs and one.compatibility == other.compatibility
 
 
 _IDLE: Final = Work()

@@ -64,4 +64,6 @@ class Table(Struct):
             found.update(self.prefixes.find(flow.chain(page_size)))
         flow.cached = found
         fleet = self.standing.fleet(flow.model, found, num_tokens(flow.request))
-        return self.standing.having(flow.request.adapter, fleet)
+        fleet = self.standing.having(flow.request.adapter, fleet)
+        named = [*flow.claims, flow.request.engine]
+        return self.standing.kinds(flow.model).kin(fleet, named, flow.request.prompt)

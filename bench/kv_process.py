@@ -36,11 +36,18 @@ class Raised(Exception):
 class Engine:
     """What runs in the process: every public method can be asked for by name."""
 
-    def __init__(self, name: str, shape: PoolShape, lease_s: float, settings: dict[str, str]):
+    def __init__(
+        self,
+        name: str,
+        shape: PoolShape,
+        lease_s: float,
+        settings: dict[str, str],
+        checksums: bool = False,
+    ) -> None:
         self.shape = shape
         self._events: queue.Queue[tuple[float, TransferEvent]] = queue.Queue()
         self.courier = Courier(
-            CourierConfig(name, time.time_ns(), shape, KEY, lease_s),
+            CourierConfig(name, time.time_ns(), shape, KEY, lease_s, checksums),
             UcxTransport(settings=settings),
             steady_clock(),
             lambda event: self._events.put((time.monotonic(), event)),
@@ -105,10 +112,11 @@ class KvProcess:
         shape: PoolShape,
         lease_s: float = 30.0,
         settings: dict[str, str] | None = None,
+        checksums: bool = False,
     ) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        arguments = (theirs, name, shape, lease_s, settings or {})
+        arguments = (theirs, name, shape, lease_s, settings or {}, checksums)
         self.process = context.Process(target=_serve, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
@@ -159,20 +167,19 @@ class KvProcess:
         return answer
 
 
-def _serve(
-    pipe: Connection, name: str, shape: PoolShape, lease_s: float, settings: dict[str, str]
-) -> None:
+def _serve(pipe: Connection, *arguments: Any) -> None:
+    """With what an `Engine` is made of."""
     try:
-        engine = Engine(name, shape, lease_s, settings)
+        engine = Engine(*arguments)
     except Exception as error:
         pipe.send(Raised(type(error).__name__, str(error)))
         return
     pipe.send(None)
     try:
         while True:
-            asked, arguments = pipe.recv()
+            asked, given = pipe.recv()
             try:
-                pipe.send(getattr(engine, asked)(*arguments))
+                pipe.send(getattr(engine, asked)(*given))
             except Exception as error:
                 pipe.send(Raised(type(error).__name__, str(error)))
     except (EOFError, OSError):

@@ -15,6 +15,8 @@ from bus.transfers import Arrived, Delivered, Fenced, PoolShape, SendFailed
 from .kv_process import KvProcess, Raised
 from .report import AtMost, Figure, Result
 
+_LANES: Final[dict[str, dict[str, str]]] = {"shared": {}, "tcp": {"TLS": "tcp"}}
+"""UCX settings."""
 LEASE_S: Final = 1.0
 BOUND_S: Final = 4.0
 """Until the survivors must have heard how it ended: noticing a death, or a lease and its fence."""
@@ -30,7 +32,8 @@ LONGEST_S: Final = 0.008
 
 
 class Plan(Struct, frozen=True):
-    num_faults: int = 100
+    faults: tuple[tuple[str, int], ...] = (("shared", 100), ("tcp", 50))
+    """How many, by lane."""
     seed: int = 1
 
 
@@ -39,30 +42,34 @@ def run() -> Result:
 
 
 def measure(plan: Plan) -> Result:
-    trial = _Trial(plan.seed)
+    ratios: dict[str, float] = {}
+    figures: dict[str, Figure] = {}
+    for lane, num_faults in plan.faults:
+        trial = _tried(lane, num_faults, plan.seed)
+        ratios[f"{lane}_wrong_transfers"] = float(trial.wrong)
+        ratios[f"{lane}_transfers_without_end"] = float(trial.leaked)
+        figures[f"{lane}_faults"] = num_faults
+        figures |= {f"{lane}_{kind}": count for kind, count in trial.counts.items()}
+        for kind, seconds in trial.longest_s.items():
+            figures[f"{lane}_longest_end_after_{kind}_s"] = seconds
+    return Result("transport_faults", ratios, figures, dict.fromkeys(ratios, AtMost(0)))
+
+
+def _tried(lane: str, num_faults: int, seed: int) -> _Trial:
+    trial = _Trial(seed, _LANES[lane])
     try:
-        for number in range(plan.num_faults):
+        for number in range(num_faults):
             trial.fault(number)
     finally:
         trial.close()
-    ratios = {"wrong_transfers": trial.wrong, "transfers_without_end": trial.leaked}
-    figures: dict[str, Figure] = {"faults": plan.num_faults, **trial.counts}
-    for kind, seconds in trial.longest_s.items():
-        figures[f"longest_end_after_{kind}_s"] = seconds
-    none = AtMost(0)
-    return Result(
-        "transport_faults",
-        {name: float(count) for name, count in ratios.items()},
-        figures,
-        dict.fromkeys(ratios, none),
-    )
+    return trial
 
 
 class _Trial:
     """A receiver and a sender, one of which suffers; then both serve on."""
 
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+    def __init__(self, seed: int, settings: dict[str, str]) -> None:
+        self._random, self._settings = random.Random(seed), settings
         self._sender, self._receiver = self._start("sender"), self._start("receiver")
         self._sender.fill(7)
         self.wrong = self.leaked = 0
@@ -132,7 +139,7 @@ class _Trial:
     def _another_layout(self) -> None:
         """Somebody else, whose pages do not fit, tries a grant of the same receiver."""
         grant = self._receiver.grant("other", [0])
-        stranger = KvProcess("stranger", OTHER, LEASE_S)
+        stranger = KvProcess("stranger", OTHER, LEASE_S, self._settings)
         try:
             stranger.send("other", grant, [0])
             self.wrong += 1
@@ -190,6 +197,5 @@ class _Trial:
         for process, ends in ((self._receiver, (Arrived,)), (self._sender, (Delivered,))):
             self._ended("nothing", process, ends)
 
-    @staticmethod
-    def _start(name: str) -> KvProcess:
-        return KvProcess(name, SHAPE, LEASE_S)
+    def _start(self, name: str) -> KvProcess:
+        return KvProcess(name, SHAPE, LEASE_S, self._settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from .compatibility import Compatibility
 from .fleet import Role
 
 
@@ -22,7 +23,7 @@ class Beat(Struct, frozen=True):
     page_size: int
     max_context: int
     compatibility: str
-    """Hash of everything that must be equal for two engines to exchange pages."""
+    """Equal for engines that can exchange pages, and for no others."""
     leaving: bool = False
     """The last beat: the engine is shutting down in good order."""
     slots: int = 0
@@ -48,6 +49,8 @@ class Beat(Struct, frozen=True):
     """Of the newest `CacheChanged`; 0 where it publishes none."""
     adapters: tuple[str, ...] = ()
     """LoRA adapters that it was started with, in order of names."""
+    kv: Compatibility | None = None
+    """What ``compatibility`` is made of, to tell in words what differs."""
     waiting: int = 0
     """Of ``load``, requests that wait for pages, for KV that is on its way, or for their turn."""
     running: int = 0

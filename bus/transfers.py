@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from .messages import Reason
+from .events import Reason
 
 
 class Arrived(Struct, frozen=True, tag=True):
@@ -67,10 +67,14 @@ class PageLayout(Struct, frozen=True):
     """Hash of the weights and the configuration."""
     dtype: str
     num_kv_heads: int
+    """Of the model, however many of them a pool has."""
     head_dim: int
     version: int
     """Of the order of the numbers within a page."""
     tensor_parallel: int = 1
+    """Ranks that share the heads."""
+    rank: int = 0
+    """Whose pool it is."""
 
 
 class PoolShape(Struct, frozen=True):

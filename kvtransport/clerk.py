@@ -11,14 +11,16 @@ from typing import assert_never
 import msgspec
 from msgspec import Struct
 
-from bus.transfers import TransferEvent
+from bus.transfers import PoolShape, TransferEvent
 
 from .checksums import Checksums
 from .effects import Connect, Drop, Effect, Flush, Get, Put, Send, Sum, Tell
+from .layout import Bytes
 from .ledger import Ledger
 from .outbox import Outbox
 from .pacing import Pace
 from .protocol import decode, encode
+from .staging import Staging
 from .transport import PeerId, Transport, Unreachable, peer_id
 
 log = logging.getLogger(__name__)
@@ -28,7 +30,9 @@ class Means(Struct, frozen=True, eq=False):
     """What effects are carried out with."""
 
     transport: Transport
-    checksums: Checksums
+    memory: Bytes
+    """The pool, and behind it `STAGING_BYTES`."""
+    shape: PoolShape
     pace: Pace
 
 
@@ -50,9 +54,11 @@ class Clerk:
         """Messages of peers that could not be read; each was ignored."""
         self.settled = threading.Event()
         """Set once `stop` was asked for and nothing is open any more."""
-        self._transport, self._checksums = means.transport, means.checksums
+        self._transport = means.transport
         self._clock, self._on_event = clock, on_event
         self._outbox = Outbox(means.transport, self._issued, clock, means.pace)
+        self._staging = Staging(means.memory, means.shape.num_bytes, self._outbox, self)
+        self._checksums = Checksums(means.memory, means.shape)
         self._stopping = False
 
     def stop(self, reason: str) -> None:
@@ -73,12 +79,12 @@ class Clerk:
 
     def lost(self, peer: PeerId) -> None:
         self._outbox.forget(peer)
+        self._staging.forget(peer)
         self.carry_out(self.ledger.lost(peer))
 
     def turn(self) -> float | None:
-        waits = [self._outbox.turn(), self._tick()]
-        if self._checksums.turn():
-            waits.append(0.0)
+        busy = self._staging.turn() | self._checksums.turn()
+        waits = [0.0 if busy else None, self._outbox.turn(), self._tick()]
         if self._stopping and not (self.ledger.num_receiving or self.ledger.num_sending):
             self.settled.set()
         return min((wait_s for wait_s in waits if wait_s is not None), default=None)
@@ -103,17 +109,20 @@ class Clerk:
                 self._connect(address)
             case Send(peer, message):
                 self._transport.send(peer, encode(message))
+            case Put(transfer, peer, memory, runs, cast) if cast:
+                self._staging.put(transfer, peer, memory, runs, cast)
             case Put(transfer, peer, memory, runs):
                 self._outbox.put(transfer, peer, memory, runs)
             case Get(transfer, peer, memory, runs):
                 self._outbox.get(transfer, peer, memory, runs)
             case Drop(transfer):
+                self._staging.drop(transfer)
                 self._outbox.drop(transfer)
                 self._checksums.drop(transfer)
             case Flush(transfer, peer, memory):
                 self._flush(transfer, peer, memory)
-            case Sum(transfer, pages, num_tokens):
-                self._checksums.add(transfer, pages, num_tokens, partial(self._summed, transfer))
+            case Sum(transfer):
+                self._checksums.add(effect, partial(self._summed, transfer))
             case Tell(event):
                 self._on_event(event)
             case _:
@@ -131,10 +140,19 @@ class Clerk:
             lane = self._transport.lane(peer, memory)
             self.carry_out(self.ledger.flushed(transfer, lane, self._clock()))
 
-        self._outbox.flush(transfer, peer, landed)
+        queue = self._staging if self._staging.has(transfer) else self._outbox
+        queue.flush(transfer, peer, landed)
 
     def _issued(self, transfer: int, write_s: float) -> None:
         self.carry_out(self.ledger.progressed(transfer, self._clock(), write_s))
+
+    def moved(self, transfer: int) -> None:
+        """Converted bytes have landed."""
+        self._issued(transfer, 0.0)
+
+    def misfit(self, transfer: int, why: str) -> None:
+        """Numbers cannot be converted: the transfer fails."""
+        self.carry_out(self.ledger.misfit(transfer, why, self._clock()))
 
     def _summed(self, transfer: int, sums: bytes) -> None:
         self.carry_out(self.ledger.summed(transfer, sums, self._clock()))

@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from ._libucp import OK, Endpoint, RemoteKey, Request, Worker
 from .lanes import copying_lane, shared_lane
-from .layout import Runs
-from .mapped import Bytes, copy_runs
+from .layout import Bytes, Runs
+from .mapped import copy_runs
 from .transport import PEER_ID_BYTES, PeerId, Unreachable, peer_id
 
 _CHECKSUM = struct.Struct("<I")

@@ -22,7 +22,6 @@ from bus.transfers import Arrived, Delivered, Fenced, PoolShape, SendFailed, Tra
 from bus.wire import GrantRefused
 
 from . import grants
-from .checksums import Checksums
 from .clerk import Clerk, Means
 from .effects import Effect, Name
 from .granted import Offer
@@ -34,6 +33,7 @@ from .outgoing import Home, Write
 from .pacing import Limited, Pace, Unlimited
 from .receiving import Receiver
 from .sending import Sender
+from .staging import STAGING_BYTES
 from .transport import Transport, TransportClosed, TransportStatistics
 
 _CLOSING = "the engine is closing"
@@ -96,13 +96,15 @@ class Courier:
         """Allocates the pool and starts the transport's thread; ``clock`` gives unix seconds."""
         self._config, self._transport = config, transport
         self._clock, self._on_event = clock, on_event
-        self.buffer = transport.allocate(config.shape.num_bytes)
+        num_bytes = config.shape.num_bytes
+        block = transport.allocate(num_bytes + STAGING_BYTES)
+        self.buffer = block[:num_bytes]
         """The pool, writable: ``shape.num_bytes`` bytes, zeroed."""
         life = Life(config.engine, config.epoch)
         home = Home(transport.address, transport.memory, config.shape, config.checksums)
         self._ledger = Ledger(Receiver(life, config.lease_s, config.shape), Sender(home))
-        checksums = Checksums(np.frombuffer(self.buffer, np.uint8), config.shape)
-        means = Means(transport, checksums, config.pace(clock))
+        memory = np.frombuffer(block, np.uint8)
+        means = Means(transport, memory, config.shape, config.pace(clock))
         self._clerk = Clerk(self._ledger, means, clock, self._tell)
         self._serials = itertools.count(1)
         self._lock = threading.Lock()

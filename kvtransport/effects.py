@@ -6,8 +6,9 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from bus.transfers import TransferEvent
+from bus.transfers import PoolShape, TransferEvent
 
+from .casting import Cast
 from .layout import Offsets, Runs
 from .protocol import AnyProtocolMessage
 from .transport import PeerId
@@ -34,12 +35,14 @@ class Send(Struct, frozen=True):
 
 
 class Put(Struct, frozen=True):
-    """Write these bytes, in pieces if they are many, after the transfer's earlier ones."""
+    """Write these bytes, in pieces if they are many, after the transfer's earlier ones; converted,
+    where they are to be, and then ``num_bytes`` are the peer's."""
 
     transfer: int
     peer: PeerId
     memory: bytes
     runs: Runs
+    cast: Cast | None = None
 
 
 class Get(Struct, frozen=True):
@@ -68,11 +71,13 @@ class Flush(Struct, frozen=True):
 
 class Sum(Struct, frozen=True, eq=False):
     """Once they are known, the ledger hears `summed` with the checksums of ``num_tokens`` tokens in
-    these pages of ours, layer by layer; never, where it is dropped."""
+    these pages of ours, layer by layer, as they are in a pool of the target's shape; never, where
+    it is dropped."""
 
     transfer: int
     pages: Offsets
     num_tokens: int
+    target: PoolShape
 
 
 class Tell(Struct, frozen=True):

@@ -21,8 +21,9 @@ from bus.wire import GrantRefused
 
 from .fitting import differences
 from .layout import num_pages_of
+from .protocol import VERSION
 
-_VERSION = b"\x01"
+_VERSION = bytes([VERSION])
 _SIGNATURE_BYTES = 32
 _encoder = msgspec.msgpack.Encoder()
 

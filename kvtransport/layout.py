@@ -23,6 +23,8 @@ from bus.transfers import PoolShape
 
 Offsets = NDArray[np.int64]
 """Byte offsets, byte counts or page numbers, one dimension."""
+Bytes = NDArray[np.uint8]
+"""A pool, or a part of one."""
 
 
 class PagesOutOfBounds(ValueError):

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .layout import Runs
+from .layout import Bytes, Runs
 
 _LONG_RUN_BYTES = 16 * 1024
 """From here on one copy takes longer than giving up the interpreter and taking it back."""
@@ -31,8 +31,6 @@ the cache alone only far above the cache's size; in between it reads what it ove
 _BATCH_BYTES = 512 * 1024
 _SMALLEST_PIECE_BYTES = 256
 """Below, numpy's work for each piece exceeds the bytes'."""
-
-Bytes = NDArray[np.uint8]
 
 
 def copy_runs(source: Bytes, target: Bytes, runs: Runs) -> None:

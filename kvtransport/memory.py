@@ -17,8 +17,8 @@ from collections.abc import Callable
 import numpy as np
 
 from .commands import Commands
-from .layout import Runs
-from .mapped import Bytes, copy_runs
+from .layout import Bytes, Runs
+from .mapped import copy_runs
 from .transport import (
     PEER_ID_BYTES,
     Handler,

@@ -11,7 +11,7 @@ from .fitting import differences
 from .granted import Fencing, Granted, Offer, State, Writer
 from .layout import Runs, expand, num_pages_of
 from .protocol import Lend, Open, Refuse
-from .relaying import runs_between
+from .relaying import cast_for, runs_between
 
 
 class Life(Struct, frozen=True):
@@ -48,8 +48,10 @@ def refusal(life: Life, state: State | None, message: Open, writer: Writer) -> R
 
 def objection(shape: PoolShape, offer: Offer, message: Lend) -> str:
     """Why what was lent cannot be read into our pool of ``shape``; empty where it can."""
-    if unlike := differences(shape, message.shape):
+    if unlike := differences(message.shape, shape):
         return "the pages that were lent do not fit: " + "; ".join(unlike)
+    if cast_for(message.shape, shape):
+        return "the pages that were lent hold other numbers: they have to be written"
     lent = sum(count for _, count in message.pages)
     expected = num_pages_of(message.shape, offer.begin, offer.end)
     return "" if lent == expected else f"{lent} pages were lent, {expected} are granted"

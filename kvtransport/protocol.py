@@ -26,13 +26,16 @@ sender's.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from bus.messages import Reason
 from bus.transfers import PoolShape
+
+VERSION: Final = 2
+"""Engines of different versions do not exchange KV."""
 
 
 class ProtocolMessage(Struct, frozen=True, tag=True, array_like=True):

@@ -21,6 +21,9 @@ opened -----------> reading ----------------> confirming --------> Arrived
                                landed: Refuse
 ```
 
+With checksums, `Complete` leads to checking, and from there to Arrived or, where they are wrong, to
+Fenced; what was read is summed up before it is Taken, and the lender compares.
+
 What waits for an answer asks again after each lease without one: a single message may be lost.
 
 Pages that a writer may know of are given back only when that writer said it has stopped, or is
@@ -32,6 +35,8 @@ from __future__ import annotations
 from typing import assert_never
 
 import msgspec
+
+from bus.transfers import PoolShape
 
 from .effects import Connect, Effect, Flush, Get, Send, Sum, reading_number
 from .granted import (
@@ -93,7 +98,7 @@ class Receiver(Grants):
         if not isinstance(state, Reads):
             return []
         self._states[-number] = state = msgspec.structs.replace(state, lane=lane)
-        return [_sum(state.offer)] if state.checked else self._taken(state, b"", now)
+        return [_sum(state.offer, self._shape)] if state.checked else self._taken(state, b"", now)
 
     def summed(self, number: int, sums: bytes, now: float) -> list[Effect]:
         """The checksums of what came for a grant."""
@@ -222,9 +227,9 @@ class Receiver(Grants):
         offer, writer = state.offer, state.writer
         if offer.checked or message.sums:
             self._states[offer.serial] = Checking(offer, writer, message.sums)
-            return [_sum(offer)]
+            return [_sum(offer, self._shape)]
         return [Send(writer.peer, Done(message.grant, message.transfer)), *self._arrived(state)]
 
 
-def _sum(offer: Offer) -> Sum:
-    return Sum(reading_number(offer.serial), offer.pages, offer.end - offer.begin)
+def _sum(offer: Offer, shape: PoolShape) -> Sum:
+    return Sum(reading_number(offer.serial), offer.pages, offer.end - offer.begin, shape)

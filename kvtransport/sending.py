@@ -97,6 +97,9 @@ class Sender:
         transfer = self._transfers.get(serial)
         return self._step(transfer, lambda t: steps.summed(t, self._home, sums, now))
 
+    def misfit(self, serial: int, reason: str, now: float) -> list[Effect]:
+        return self._step(self._transfers.get(serial), lambda t: steps.abort(t, reason, now))
+
     def lost(self, peer: PeerId) -> list[Effect]:
         gone = [t for t in self._transfers.values() if t.peer == peer]
         return self._each(gone, lambda t: steps.fail(t, "the receiver was lost"))

@@ -19,6 +19,8 @@ opening, writing ------> lending --------------> Delivered
                             +-----------------> recalling -------> SendFailed
 ```
 
+With checksums, Complete waits for ours, and so does the answer to Taken, which has the reader's.
+
 A message may be lost with the connection, which then is told, or by itself: what waits for an
 answer waits for a lease at most, and then ends or, where ending is not safe, asks again.
 
@@ -30,6 +32,8 @@ Every step changes the transfer and returns the effects. `State.ENDED` is where 
 
 from __future__ import annotations
 
+import itertools
+
 from bus.messages import Reason
 from bus.transfers import SendFailed
 
@@ -38,6 +42,7 @@ from .granted import CORRUPT
 from .layout import Offsets, Runs, compress
 from .outgoing import REFUSABLE, Home, Outgoing, State, Write
 from .protocol import Agreed, Ceased, Complete, Lend, Recall, Refuse, Renew, Revoke, Taken
+from .relaying import cast_for
 
 # --- what the engine wants ----------------------------------------------------------------------
 
@@ -54,7 +59,7 @@ def write(transfer: Outgoing, home: Home, wanted: Write, now: float) -> list[Eff
     if transfer.state is State.OPENING:
         transfer.waiting.append(runs)
         return []
-    return [_put(transfer, runs)]
+    return [_put(transfer, home, runs)]
 
 
 def finish(transfer: Outgoing, home: Home, now: float) -> list[Effect]:
@@ -70,9 +75,17 @@ def lend(transfer: Outgoing, home: Home, pages: Offsets, now: float) -> list[Eff
         transfer.check_loan(home.shape, pages)
     except ValueError as error:
         return abort(transfer, str(error), now)
+    if cast_for(home.shape, transfer.grant.shape):
+        return _write_all(transfer, home, pages, now)  # the reader could not convert what it reads
     transfer.lent, transfer.wants_finish = pages, True
     transfer.begun_at = transfer.finished_at = transfer.progressed_at = now
     return [] if transfer.state is State.OPENING else _lend(transfer, home, pages)
+
+
+def _write_all(transfer: Outgoing, home: Home, pages: Offsets, now: float) -> list[Effect]:
+    layers = range(home.shape.num_layers)
+    writes = [write(transfer, home, Write(layer, 0, pages), now) for layer in layers]
+    return [*itertools.chain(*writes), *finish(transfer, home, now)]
 
 
 def abort(transfer: Outgoing, reason: str, now: float) -> list[Effect]:
@@ -98,7 +111,7 @@ def opened(transfer: Outgoing, home: Home, now: float) -> list[Effect]:
     if transfer.state is not State.OPENING:
         return []
     transfer.state, transfer.progressed_at, transfer.renewed_at = State.WRITING, now, now
-    puts: list[Effect] = [_put(transfer, runs) for runs in transfer.waiting]
+    puts: list[Effect] = [_put(transfer, home, runs) for runs in transfer.waiting]
     transfer.waiting.clear()
     if transfer.lent is not None:
         return _lend(transfer, home, transfer.lent)
@@ -182,10 +195,11 @@ def _stalled(transfer: Outgoing, now: float) -> list[Effect]:
 # --- steps --------------------------------------------------------------------------------------
 
 
-def _put(transfer: Outgoing, runs: Runs) -> Effect:
+def _put(transfer: Outgoing, home: Home, runs: Runs) -> Effect:
     transfer.num_bytes += runs.total_bytes()
     transfer.num_runs += len(runs)
-    return Put(transfer.serial, transfer.peer, transfer.grant.memory, runs)
+    cast = cast_for(home.shape, transfer.grant.shape)
+    return Put(transfer.serial, transfer.peer, transfer.grant.memory, runs, cast)
 
 
 def _flush(transfer: Outgoing, home: Home) -> list[Effect]:
@@ -195,7 +209,9 @@ def _flush(transfer: Outgoing, home: Home) -> list[Effect]:
 
 
 def _sum(transfer: Outgoing, home: Home, pages: Offsets) -> list[Effect]:
-    return [Sum(transfer.serial, pages, transfer.num_tokens)] if _checked(transfer, home) else []
+    if not _checked(transfer, home):
+        return []
+    return [Sum(transfer.serial, pages, transfer.num_tokens, transfer.grant.shape)]
 
 
 def _checked(transfer: Outgoing, home: Home) -> bool:

@@ -63,7 +63,8 @@ class Handler(Protocol):
 
     def lost(self, peer: PeerId) -> None:
         """The connection is gone: none of our puts to that peer is under way, none of our
-        memory is read for it, and no ``done`` of a flush will be called.
+        memory is read for it or written by it, and no ``done`` of a flush will be called. Nothing
+        of another connection with the same peer is told before.
 
         Told once for each connection, whichever side asked for it, unless we close first.
         """

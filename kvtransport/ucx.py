@@ -79,7 +79,12 @@ class UcxTransport:
     @property
     def library(self) -> str:
         """Path and version of the library in use."""
-        return f"{self._library.path} {'.'.join(map(str, self._library.version))}"
+        return f"{self._library.path} {self.version}"
+
+    @property
+    def version(self) -> str:
+        """Of the library: one that another engine's should be equal to."""
+        return ".".join(map(str, self._library.version))
 
     def allocate(self, num_bytes: int) -> memoryview:
         """Raises `UcxUnavailable` where the machine has not so much memory to give."""

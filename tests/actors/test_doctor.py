@@ -16,12 +16,14 @@ from actors.doctor import Patient, examine
 from actors.settings import Settings, from_environment
 from bus.buckets import BucketConfig
 from bus.codec import encode
+from bus.compatibility import Compatibility
 from bus.fleet import Role
 from bus.interface import Service
 from bus.jetstream import JetStreamBuckets
 from bus.messages import Beat
 from bus.nats import NatsBus
 from bus.server import EmbeddedServer
+from bus.transfers import PageLayout
 from tests.engine.checkpoints import tiny_checkpoint
 
 
@@ -38,8 +40,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny"))
 
 
-def beat(engine: str, role: Role, compatibility: str) -> bytes:
-    return encode(Beat(engine, 1, "m", role, 0, 5, 9, 16, 99, compatibility))
+def beat(engine: str, role: Role, dtype: str) -> bytes:
+    layout = PageLayout(model="m", dtype=dtype, num_kv_heads=3, head_dim=64, version=1)
+    kv = Compatibility(layout, 30, 16, protocol=2, transport="ucx 1.22.0")
+    return encode(Beat(engine, 1, "m", role, 0, 5, 9, 16, 99, kv.kind(engine), kv=kv))
 
 
 @asynccontextmanager
@@ -82,7 +86,7 @@ async def test_a_machine_without_a_fleet_is_healthy_and_told_how_to_start_one(
 async def test_a_fleet_is_listed_and_engines_that_cannot_exchange_kv_are_named(
     settings: Settings, model: str
 ) -> None:
-    beats = [("p0", beat("p0", "prefill", "one")), ("d0", beat("d0", "decode", "another"))]
+    beats = [("p0", beat("p0", "prefill", "float32")), ("d0", beat("d0", "decode", "int8"))]
     async with (
         EmbeddedServer() as server,
         fleet(server.url, beats),
@@ -101,7 +105,9 @@ async def test_a_fleet_is_listed_and_engines_that_cannot_exchange_kv_are_named(
     assert d0.what == "d0 (decode): m, 5 of 9 pages free"
     assert p0.what.startswith("p0 (prefill)")
     assert strangers.state == "fault"
-    assert "d0 | p0" in strangers.what or "p0 | d0" in strangers.what
+    assert strangers.what == (
+        "those of m cannot all exchange KV: d0 | p0. dtype is 'int8' at d0 and 'float32' at p0"
+    )
 
 
 async def test_a_broker_without_anybody_is_told_whom_to_start(

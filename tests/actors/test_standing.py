@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -9,8 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
 from actors.standing import Standing, Work
-from bus.fleet import Engine
+from bus.compatibility import Compatibility
+from bus.fleet import Engine, Fleet
 from bus.messages import Beat
+from bus.transfers import PageLayout
 
 BEAT = Beat("e0", 1, "m", "both", 0, 10, 10, 16, 1024, "same", slots=4)
 
@@ -204,3 +208,60 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=30)
+
+
+# --- engines that cannot exchange KV --------------------------------------------------------------
+
+LAYOUT = PageLayout(model="m", dtype="float32", num_kv_heads=3, head_dim=64, version=1)
+KV = Compatibility(LAYOUT, num_layers=30, page_size=16, protocol=2, transport="ucx 1.22.0")
+
+
+def engine_of(name: str, kv: Compatibility, **more: Any) -> Beat:
+    return replace(BEAT, engine=name, compatibility=kv.kind(name), kv=kv, **more)
+
+
+OLD = replace(KV, transport="ucx 1.19.0")
+MIXED = (
+    engine_of("a0", KV, role="prefill"),
+    engine_of("a1", KV, role="decode", waiting_tokens=50),
+    engine_of("b0", OLD, role="prefill"),
+    engine_of("b1", OLD, role="decode", waiting_tokens=10),
+)
+
+
+def kin(it: Standing, *named: str) -> Fleet:
+    return it.kinds("m").kin(it.fleet("m", {}), named, range(100))
+
+
+def test_engines_that_cannot_exchange_kv_are_never_of_one_fleet() -> None:
+    it = standing(*MIXED)
+
+    assert kin(it, "a1").pair(range(100)) == ("a0", "a1")
+    assert kin(it, "b0").pair(range(100)) == ("b0", "b1")
+    for chosen in ("a0", "a1", "b0", "b1"):
+        assert {e.name[0] for e in kin(it, chosen).engines} == {chosen[0]}
+
+
+def test_without_a_name_the_kind_of_the_engine_that_is_first_is_chosen() -> None:
+    it = standing(replace(MIXED[0], waiting_tokens=1000), *MIXED[1:])
+
+    assert [e.name for e in kin(it).engines] == ["b0", "b1"]
+
+
+def test_all_engines_are_one_fleet_where_they_are_of_one_kind() -> None:
+    it = standing(*MIXED)
+    it.lost("b0")
+    it.lost("b1")
+
+    assert [e.name for e in kin(it).engines] == ["a0", "a1"]
+
+
+def test_an_engine_that_cannot_be_paired_is_told_of_with_every_field_that_differs() -> None:
+    it = standing(*MIXED[:2])
+    other = replace(OLD, layout=replace(LAYOUT, dtype="int8"))
+
+    assert it.kinds("m").strangers(engine_of("c0", other)) == [
+        "c0 and a1 cannot exchange KV: dtype is 'int8' at c0 and 'float32' at a1;"
+        " transport is 'ucx 1.19.0' at c0 and 'ucx 1.22.0' at a1"
+    ]
+    assert it.kinds("m").strangers(engine_of("a2", KV)) == []

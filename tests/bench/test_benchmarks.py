@@ -40,9 +40,11 @@ def test_the_transport_is_measured_without_its_peer_too() -> None:
 
 
 def test_faults_in_real_transfers_leak_nothing_and_spoil_nothing() -> None:
-    result = transport_faults.measure(transport_faults.Plan(num_faults=9, seed=3))
+    plan = transport_faults.Plan(faults=(("shared", 9),), seed=3)
 
-    assert result.ratios == {"wrong_transfers": 0, "transfers_without_end": 0}
+    result = transport_faults.measure(plan)
+
+    assert result.ratios == {"shared_wrong_transfers": 0, "shared_transfers_without_end": 0}
     assert sum(result.figures[kind] == 1 for kind in result.figures) == 9
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from bus.transfers import Arrived, Delivered, Fenced, PoolShape, SendFailed
 from kvtransport.checksums import Checksums
-from kvtransport.layout import Runs, as_pages, num_pages_of
-from kvtransport.mapped import Bytes, copy_runs
+from kvtransport.effects import Sum
+from kvtransport.layout import Bytes, Runs, as_pages, num_pages_of
+from kvtransport.mapped import copy_runs
 from kvtransport.memory import MemoryNetwork, MemoryTransport
 from kvtransport.relaying import relay
 from kvtransport.transport import PeerId
@@ -29,7 +30,7 @@ PAGES = [3, 4, 9]
 def sums_of(memory: Bytes, of: PoolShape, pages: list[int], num_tokens: int) -> bytes:
     found: list[bytes] = []
     checksums = Checksums(memory, of)
-    checksums.add(1, as_pages(pages), num_tokens, found.append)
+    checksums.add(Sum(1, as_pages(pages), num_tokens, of), found.append)
     while checksums.turn():
         pass
     return found[0]
@@ -78,7 +79,7 @@ def test_every_byte_counts_and_no_other(data: st.DataObject) -> None:
 def test_a_dropped_sum_is_never_told() -> None:
     told: list[bytes] = []
     checksums = Checksums(np.zeros(SHAPE.num_bytes, np.uint8), SHAPE)
-    checksums.add(1, as_pages(PAGES), 12, told.append)
+    checksums.add(Sum(1, as_pages(PAGES), 12, SHAPE), told.append)
 
     checksums.drop(1)
 

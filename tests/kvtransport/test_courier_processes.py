@@ -19,17 +19,28 @@ SCATTERED = [page for page in range(4096) if page % 3][:2500]
 REVERSED_BLOCKS = [b * 10 + i for b in reversed(range(250)) for i in range(10)]
 
 
+on_every_lane = pytest.mark.parametrize(
+    "settings", [{}, {"TLS": "tcp"}], ids=["shared", "tcp"], indirect=True
+)
+
+
 @pytest.fixture
-def here() -> Iterator[Engine]:
-    engine = ucx_engine("here", SHAPE)
+def settings(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Of UCX; its own choice, which is shared memory, where a test does not say."""
+    return getattr(request, "param", {})
+
+
+@pytest.fixture
+def here(settings: dict[str, str]) -> Iterator[Engine]:
+    engine = ucx_engine("here", SHAPE, settings)
     yield engine
     engine.close()
     assert kv_threads() == []
 
 
 @pytest.fixture
-def there() -> Iterator[EngineProcess]:
-    process = EngineProcess("there", SHAPE)
+def there(settings: dict[str, str]) -> Iterator[EngineProcess]:
+    process = EngineProcess("there", SHAPE, settings)
     yield process
     process.close()
 
@@ -83,6 +94,7 @@ def test_one_context_is_read_by_many_receivers(here: Engine, there: EngineProces
         other.close()
 
 
+@on_every_lane
 def test_a_lender_killed_while_it_is_read_ends_the_grant(
     here: Engine, there: EngineProcess
 ) -> None:
@@ -98,6 +110,7 @@ def test_a_lender_killed_while_it_is_read_ends_the_grant(
     assert here.courier.statistics().transport.failed == 0
 
 
+@on_every_lane
 def test_a_sender_killed_while_it_writes_fences_the_grant(
     here: Engine, there: EngineProcess
 ) -> None:
@@ -114,6 +127,7 @@ def test_a_sender_killed_while_it_writes_fences_the_grant(
     assert here.event() == Fenced("f1", 1, "the sender was lost")
 
 
+@on_every_lane
 def test_a_receiver_killed_while_we_write_fails_the_transfer(
     here: Engine, there: EngineProcess
 ) -> None:
@@ -127,6 +141,7 @@ def test_a_receiver_killed_while_we_write_fails_the_transfer(
     assert here.event() == SendFailed("f1", 1, "the receiver was lost")
 
 
+@on_every_lane
 def test_after_the_fence_nothing_of_a_busy_writer_lands(here: Engine, there: EngineProcess) -> None:
     there.fill([0], 1)
     grant = here.grant("f1", REVERSED_BLOCKS)
@@ -147,12 +162,15 @@ def test_after_the_fence_nothing_of_a_busy_writer_lands(here: Engine, there: Eng
     assert bytes(target) == bytes(SHAPE.page_bytes)
 
 
-def test_a_transfer_to_a_restarted_engine_arrives(here: Engine, there: EngineProcess) -> None:
+@on_every_lane
+def test_a_transfer_to_a_restarted_engine_arrives(
+    here: Engine, there: EngineProcess, settings: dict[str, str]
+) -> None:
     here.send("f1", there.grant("f1", [1, 2, 3]), [4, 5, 6])
     assert isinstance(here.event(), Delivered)
     there.kill()
 
-    restarted = EngineProcess("there", SHAPE)
+    restarted = EngineProcess("there", SHAPE, settings)
     here.send("f2", restarted.grant("f2", [1, 2, 3]), [4, 5, 6])
 
     assert isinstance(here.event(), Delivered)

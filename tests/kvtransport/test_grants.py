@@ -87,7 +87,7 @@ def test_a_signed_grant_of_another_make_is_refused() -> None:
 
 
 def test_a_foreign_layout_is_refused_with_what_differs() -> None:
-    with pytest.raises(GrantRefused, match="page_bytes is 128 here and 64 there") as refused:
+    with pytest.raises(GrantRefused, match="page_bytes is 128 at the sender and 64 at") as refused:
         check(GRANT, shape(page_bytes=128), 8, 21)
 
     assert refused.value.reason == "incompatible"

@@ -238,7 +238,10 @@ def test_a_loan_that_crosses_a_revocation_is_refused_and_fences() -> None:
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"shape": shape(page_bytes=128)}, "page_bytes is 64 here and 128 there"),
+        (
+            {"shape": shape(page_bytes=128)},
+            "page_bytes is 128 at the sender and 64 at the receiver",
+        ),
         ({"pages": ((2, 3),)}, "3 pages were lent, 2 are granted"),
     ],
 )

@@ -9,7 +9,7 @@ from kvtransport.sending import Sender
 
 from .walk import walk
 from .walk_faults import FAULTY_RECEIVERS, FAULTY_SENDERS, WITHOUT_CHECKS, planted
-from .walk_world import Bound, Make, Violation
+from .walk_values import Bound, Make, Violation
 
 
 def test_no_order_of_events_with_two_faults_breaks_the_protocol() -> None:

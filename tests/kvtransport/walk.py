@@ -22,7 +22,8 @@ from kvtransport.receiving import Receiver
 from kvtransport.sending import Sender
 
 from .walk_ledgers import LEASE_S
-from .walk_world import ADDRESSES, LOSS, Bound, Make, R, S, Side, Violation, World
+from .walk_values import ADDRESSES, LOSS, Bound, Make, R, S, Side, Violation
+from .walk_world import World
 
 Act: TypeAlias = Callable[[World], None]
 Move: TypeAlias = tuple[str, Act]
@@ -232,4 +233,5 @@ def _named(what: object) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{walk(Bound(*map(int, sys.argv[1:])))}\n")
+    faults_, grants_, layers = map(int, sys.argv[1:4])
+    sys.stdout.write(f"{walk(Bound(faults_, grants_, layers))}\n")

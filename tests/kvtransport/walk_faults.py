@@ -33,7 +33,7 @@ from kvtransport.transport import PeerId
 
 from .walk import home, life
 from .walk_ledgers import LEASE_S
-from .walk_world import Make
+from .walk_values import Make
 
 
 class FreesBeforeTheFence(Receiver):

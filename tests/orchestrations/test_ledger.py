@@ -66,6 +66,7 @@ def test_pages_taken_after_a_release_are_on_the_ledger() -> None:
         ("d0", Suspended(39), ["d0 (PrepRecv)", "d0 (StartGenerate)", "p0 (RemoteSend)"]),
         ("d0", Refused("StartGenerate", "busy"), ["d0 (PrepRecv)", "p0 (RemoteSend)"]),
         ("d0", Refused("StartGenerate", "transfer_failed"), ["p0 (RemoteSend)"]),
+        ("d0", Refused("StartGenerate", "corrupt"), ["p0 (RemoteSend)"]),
         ("p0", Refused("RemoteSend", "busy"), ["d0 (PrepRecv)", "d0 (StartGenerate)"]),
         ("p0", Refused("RemoteSend", "transfer_failed"), ["d0 (PrepRecv)", "d0 (StartGenerate)"]),
     ],

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from actors.badge import Badge
 from actors.cachenews import CacheNews
@@ -57,6 +58,11 @@ class Model:
     runner: Callable[[memoryview], Runner]
     detokenizer: Callable[[], Detokenizer]
     tokenizer: Tokenizer = field(default_factory=Numbers)
+    checksums: bool = False
+    """Whether KV is checked."""
+
+
+NO_OTHERS: Mapping[str, Model] = MappingProxyType({})
 
 
 def fake_model(num_pages: int = 256, step_s: float = 0.0) -> Model:
@@ -126,13 +132,21 @@ async def fleet(
     model: Model,
     engines: Mapping[str, Role] = PAIR,
     default: str = "disaggregated",
+    *,
     sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+    others: Mapping[str, Model] = NO_OTHERS,
+    network: MemoryNetwork | None = None,
 ) -> AsyncIterator[Fleet]:
-    """Up when it is entered. At the end every engine's pages are checked."""
-    broker, network, sink = MemoryBroker(), MemoryNetwork(), MemorySink()
+    """Up when it is entered. At the end every engine's pages are checked.
+
+    Engines named in ``others`` compute the model in that way.
+    """
+    broker, network, sink = MemoryBroker(), network or MemoryNetwork(), MemorySink()
     async with AsyncExitStack() as stack, _ended_first() as tasks:
         members = {
-            name: await _member(stack, tasks, (broker, network, sink), model, name, role)
+            name: await _member(
+                stack, tasks, (broker, network, sink), others.get(name, model), name, role
+            )
             for name, role in engines.items()
         }
         store = await VersionStore.open(MemoryBuckets(), "ms")
@@ -173,7 +187,7 @@ async def _member(
     broker, network, sink = outside
     clock, transfers = monotone(), NewsFeed(asyncio.get_running_loop())
     transport = network.transport()
-    config = CourierConfig(name, 1, model.card.shape, b"key")
+    config = CourierConfig(name, 1, model.card.shape, b"key", checksums=model.checksums)
     courier = stack.enter_context(Courier(config, transport, clock, transfers))
     runner = model.runner(courier.buffer)
     engine = Engine(EngineConfig(name, 1), runner, model.detokenizer, courier, clock)
