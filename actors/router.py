@@ -48,11 +48,14 @@ class Desk(Struct, frozen=True):
 
 
 class Patience(Struct, frozen=True):
-    """How long an order is tried."""
+    """How long others are waited for."""
 
     accept_within_s: float = 2.0
     """An engine accepts between two messages of its loop, however long its steps are."""
     tries: int = 3
+    """Of an order that was not accepted in time."""
+    settle_s: float = 1.2 * BEAT_INTERVAL_S
+    """Before requests are taken: every engine that is there has told of itself by then."""
 
 
 class Lasting(Struct, frozen=True):
@@ -120,7 +123,7 @@ class RouterHost:
         await self.bus.subscribe(subjects.look(router), self._on_look)
         if self._versioning:
             await self._versioning.start()
-        await asyncio.sleep(1.2 * BEAT_INTERVAL_S)
+        await asyncio.sleep(self.patience.settle_s)
         await self.bus.subscribe(subjects.every_generate, self._on_generate, queue="routers")
 
     # --- what comes in ---
