@@ -51,8 +51,10 @@ class Arrivals:
         """Why nobody can serve it, in words. Where there is no engine at all, its strategy says
         so."""
         standing, adapter = self._table.standing, asked.request.adapter
+        if not adapter or not standing.names(asked.model):
+            return ""
         known = standing.adapters(asked.model)
-        if not adapter or adapter in known or not standing.names(asked.model):
+        if adapter in known:
             return ""
         return f"no engine has the adapter {adapter!r}; there are: {', '.join(known) or 'none'}"
 

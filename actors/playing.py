@@ -126,6 +126,7 @@ class Player:
         effects: list[Effect] = []
         for instruction in instructions:
             if isinstance(instruction, Renew):
+                flow.trace.renewed(now)
                 flow.renew()
             else:
                 effects.append(self._order(flow, instruction, now))
