@@ -1,12 +1,14 @@
-"""What a router can serve flows with: the installed strategies, and versions that were loaded."""
+"""What a router can serve flows with: strategies and policies, installed or loaded as versions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
 from msgspec import Struct
 
 from orchestrations.machine import Strategy
+from orchestrations.policies import Policy
 
 from .versions import Activation, Ref, choose
 
@@ -18,18 +20,45 @@ class Serving(Struct, frozen=True):
     strategy: Strategy
 
 
+class Deciding(Struct, frozen=True):
+    """A policy, which is to name the flow's strategy."""
+
+    ref: Ref
+    policy: Policy
+
+
+Found: TypeAlias = Serving | Deciding
+
+
+class Installed(Struct, frozen=True):
+    """What came with the program."""
+
+    strategies: Mapping[str, Strategy]
+    policies: Mapping[str, Policy] = {}
+    default: str = "disaggregated"
+    """Of the names of both: what serves requests that name none."""
+    fallback: str = "data_parallel"
+    """The strategy that serves where a policy fails."""
+
+    def find(self, name: str) -> Found | None:
+        if name in self.strategies:
+            return Serving(Ref(name), self.strategies[name])
+        return Deciding(Ref(name), self.policies[name]) if name in self.policies else None
+
+
 class Catalog:
     """Pure. A version that has failed here is not used any more, whatever the bucket says yet."""
 
-    def __init__(self, installed: Mapping[str, Strategy], default: str) -> None:
-        self._installed, self.default = installed, default
-        self._loaded: dict[Ref, Strategy] = {}
+    def __init__(self, installed: Installed) -> None:
+        self._installed = installed
+        self._loaded: dict[Ref, Found] = {}
         self._active: dict[str | None, Activation] = {}
         """By slot: an orchestration's name, or None for requests that name none."""
         self._withdrawn: set[Ref] = set()
 
-    def load(self, ref: Ref, strategy: Strategy) -> None:
-        self._loaded[ref] = strategy
+    def load(self, found: Found) -> None:
+        """A version; nobody is served by it before it is activated."""
+        self._loaded[found.ref] = found
 
     def activate(self, slot: str | None, activation: Activation | None) -> None:
         """None: what is installed serves again."""
@@ -44,39 +73,49 @@ class Catalog:
         self._withdrawn.add(ref)
         return is_new
 
-    def is_active(self, slot: str | None) -> bool:
-        """Something was put into service for it."""
-        return slot in self._active
-
     def names(self) -> tuple[str, ...]:
         """What a request may ask for."""
-        return tuple(sorted({*self._installed, *(slot for slot in self._active if slot)}))
+        known = {*self._installed.strategies, *self._installed.policies}
+        active = {slot for slot in self._active if slot and self._named(slot, "")}
+        return tuple(sorted(known | active))
 
-    def serving(self, slot: str | None, flow: str) -> Serving | None:
+    def strategies(self) -> tuple[str, ...]:
+        """Those of the names that stand for a strategy: what a policy may choose."""
+        return tuple(n for n in self.names() if isinstance(self._named(n, ""), Serving))
+
+    def serving(self, slot: str | None, flow: str) -> Found | None:
         """Who serves a new flow; None where nobody can any more (its name was asked for and has no
         version left)."""
         if slot is not None:
             return self._named(slot, flow)
-        for ref in (*self._refs(None, flow), Ref(self.default)):
+        for ref in (*self._refs(None, flow), Ref(self._installed.default)):
             # What is installed stands for its name here, which may have versions of its own.
-            found = self._first([ref]) if ref.number else self._named(ref.name, flow)
+            found = self._find(ref) if ref.number else self._named(ref.name, flow)
             if found is not None:
                 return found
         return None
 
-    def _named(self, name: str, flow: str) -> Serving | None:
-        name = name or self.default
-        return self._first([*self._refs(name, flow), Ref(name)])
+    def fallback(self, flow: str) -> Serving | None:
+        """Who serves a new flow where a policy has failed that cannot be withdrawn."""
+        found = self._named(self._installed.fallback, flow)
+        return found if isinstance(found, Serving) else None
 
-    def _refs(self, slot: str | None, flow: str) -> tuple[Ref, ...]:
+    def _named(self, name: str, flow: str) -> Found | None:
+        name = name or self._installed.default
+        found = (self._find(ref) for ref in (*self._refs(name, flow), Ref(name)))
+        return next((f for f in found if f is not None), None)
+
+    def _refs(self, slot: str | None, flow: str) -> Iterator[Ref]:
+        """Who is to serve a flow of this slot, and who else can. Where nothing but a candidate on
+        trial serves a name, it serves all who ask for it."""
         activation = self._active.get(slot)
-        return (choose(activation, flow), activation.base) if activation else ()
+        if activation is not None:
+            yield choose(activation, flow)
+            yield activation.base
+            if slot is not None:
+                yield activation.candidate
 
-    def _first(self, refs: list[Ref]) -> Serving | None:
-        found = ((ref, self._strategy(ref)) for ref in refs)
-        return next((Serving(ref, strategy) for ref, strategy in found if strategy), None)
-
-    def _strategy(self, ref: Ref) -> Strategy | None:
+    def _find(self, ref: Ref) -> Found | None:
         if ref in self._withdrawn:
             return None
-        return self._loaded.get(ref) or (None if ref.number else self._installed.get(ref.name))
+        return self._loaded.get(ref) if ref.number else self._installed.find(ref.name)

@@ -35,7 +35,11 @@ class Moment(click.ParamType[float]):
 @click.pass_obj
 @clean_errors
 def move(settings: Settings, flow: str, engine: str, url: str | None) -> None:
-    """Have the request FLOW, which is decoding, go on at ENGINE, if its strategy can."""
+    """Have the request FLOW, which is decoding, go on at ENGINE, if its strategy can.
+
+    FLOW is its id or the first six digits of it: 'microserve generate --json' begins with it, and
+    'microserve top' lists it.
+    """
     from .moving import move as wish
 
     run(wish(settings, broker_url(settings, url), flow, engine))

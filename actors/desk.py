@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.model_files import ModelFiles
-from orchestrations.registry import strategies
+from orchestrations.registry import policies, strategies
 
 from .intake import Limits
 from .router import Desk
@@ -11,5 +11,5 @@ from .router import Desk
 
 def open_desk(files: ModelFiles) -> Desk:
     config = files.config
-    known = tuple(sorted(strategies()))
+    known = tuple(sorted({*strategies(), *policies()}))
     return Desk(files.tokenizer(), Limits(config.max_context, config.vocab_size, known))

@@ -35,6 +35,7 @@ from .admission import Waiter
 from .catalog import Serving
 from .recording import MAX_STEPS, RecordedStep, Recording
 from .standing import Work
+from .versions import Ref
 
 ANSWERS: dict[type, str] = {
     Prepared: "PrepRecv",
@@ -74,6 +75,8 @@ class Flow:
     active_s: float
     """When anything last happened: the stall timer runs from here."""
     deadline_s: float
+    policy: Ref | None = None
+    """What chose the strategy, where something did."""
     is_waiting: bool = True
     """For room; its strategy has not been told of it yet."""
     num_returns: int = 0

@@ -1,4 +1,4 @@
-"""An end to strategies that have none: a limit to the processor time of one call.
+"""An end to strategies and policies that have none: a limit to the processor time of one call.
 
 A loop without an end in a user's file would hold up every flow of the router. The limit is a signal
 of the process's own timer, so it works in the main thread only; elsewhere calls are not limited.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
-from bus.messages import Event
-from orchestrations.machine import State, Step, Strategy
+P = ParamSpec("P")
+R = TypeVar("R")
 
 LIMIT_S: Final = 0.25
 """Of processor time. A transition takes microseconds."""
@@ -39,22 +40,22 @@ class Guard:
         if self._works:
             signal.signal(signal.SIGVTALRM, self._on_time)
 
-    def limited(self, strategy: Strategy) -> Strategy:
-        """The same strategy; a call that takes too long raises `TookTooLong`."""
+    def limited(self, function: Callable[P, R]) -> Callable[P, R]:
+        """The same strategy or policy; a call that takes too long raises `TookTooLong`."""
 
-        def limited(state: State, event: Event) -> Step:
+        def limited(*args: P.args, **kwargs: P.kwargs) -> R:
             if not self._works or threading.current_thread() is not threading.main_thread():
-                return strategy(state, event)
+                return function(*args, **kwargs)
             try:
                 self._arm()
-                return strategy(state, event)
+                return function(*args, **kwargs)
             except _Stop:
                 raise TookTooLong(self._limit_s) from None
             finally:
                 self._is_armed = False
                 signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
-        limited.__name__ = getattr(strategy, "__name__", "strategy")
+        limited.__name__ = getattr(function, "__name__", "strategy")
         return limited
 
     def _arm(self) -> None:

@@ -9,8 +9,8 @@ from msgspec import Struct
 from bus.messages import Beat, CacheChanged, Order, Progress, Refused, Report, Request
 from bus.moves import Watching
 from observability.spans import SpanContext
-from orchestrations.machine import Strategy
 
+from .catalog import Found
 from .versions import Activation, Ref
 
 
@@ -53,14 +53,13 @@ class Ticked(Struct, frozen=True):
 
 
 class Loaded(Struct, frozen=True):
-    """A version of a strategy is here; nobody is served by it before it is activated."""
+    """A version is here; nobody is served by it before it is activated."""
 
-    ref: Ref
-    strategy: Strategy
+    found: Found
 
 
 class Unloadable(Struct, frozen=True):
-    """A version of a strategy cannot be used here."""
+    """A version cannot be used here."""
 
     ref: Ref
     reason: str

@@ -60,6 +60,8 @@ def end_attributes(flow: Flow, event: Event | None) -> dict[str, Attribute]:
         names.ORCHESTRATION: flow.serving.ref.name,
         names.VERSION: str(flow.serving.ref),
     }
+    if flow.policy is not None:
+        attributes[names.POLICY] = str(flow.policy)
     if isinstance(event, Finished):
         attributes["gen_ai.usage.output_tokens"] = event.usage.completion_tokens
         attributes["gen_ai.response.finish_reasons"] = (event.reason,)

@@ -8,23 +8,27 @@ from bus.codec import decode_public
 from bus.interface import NoResponders, RequestTimedOut
 from bus.messages import Accepted, Refused
 from bus.nats import NatsBus
-from bus.subjects import Subjects
+from bus.subjects import TOKEN, Subjects
 
 from .settings import Settings
 
 WITHIN_S = 2.0
 
 
-async def move(settings: Settings, url: str, flow: str, engine: str) -> None:
-    """Hand the wish to the router that has the flow.
+async def move(
+    settings: Settings, url: str, flow: str, engine: str, within_s: float = WITHIN_S
+) -> None:
+    """Hand the wish to the router that has the flow, which is named by its id or the beginning.
 
     Raises:
         click.ClickException: no router has it, or there is no such engine.
     """
+    if not TOKEN.fullmatch(flow):
+        raise click.ClickException(f"{flow[:80]!r} is no flow: give its id, or how it begins")
     subject = Subjects(settings.namespace).move(flow)
     async with NatsBus(url, name="microserve-move") as bus:
         try:
-            reply = await bus.request(subject, engine.encode(), timeout_s=WITHIN_S)
+            reply = await bus.request(subject, engine.encode(), timeout_s=within_s)
         except (NoResponders, RequestTimedOut):
             raise click.ClickException(f"no router has a flow {flow}: has it ended?") from None
     answer = decode_public(reply.payload, Accepted | Refused)

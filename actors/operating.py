@@ -14,7 +14,14 @@ import click
 from bus.interface import BusError
 from bus.jetstream import JetStreamBuckets
 from bus.nats import NatsBus
-from orchestrations.registry import load, load_file, load_text
+from orchestrations.registry import (
+    UnknownOrchestration,
+    load,
+    load_file,
+    load_text,
+    names,
+    policy_names,
+)
 from orchestrations.source import OrchestrationError
 
 from .examining import NotFit, examine
@@ -22,7 +29,7 @@ from .recordings import RecordingStore
 from .replay import lines, replay
 from .settings import Settings
 from .version_store import VersionStore
-from .versions import Activation, Ref, Version
+from .versions import INSTALLED, Activation, Ref, Version
 
 LOOK_EVERY_S: Final = 0.3
 
@@ -34,14 +41,15 @@ async def store(settings: Settings, url: str) -> AsyncIterator[VersionStore]:
 
 
 async def add(versions: VersionStore, path: Path) -> Version:
-    """Check a file and store it as the next version of the strategy that it is named after.
+    """Check a file and store it as the next version of the strategy or policy that it is named
+    after.
 
     Raises:
         NotFit: it is not stored.
     """
     while True:
         text = await asyncio.to_thread(_read, path)
-        verdict = await examine(path)
+        verdict = await examine(path, [slot for slot in await versions.slots() if slot])
         if text == await asyncio.to_thread(_read, path):  # it was this text that was checked
             return await versions.add(path.stem, text, path.name, verdict)
 
@@ -58,9 +66,16 @@ async def activate(
 ) -> None:
     name, number = parse_ref(wanted)
     async with store(settings, url) as versions:
-        version = Ref(name) if number == 0 else (await versions.find(name, number)).ref
+        version = _installed(name) if number == 0 else (await versions.find(name, number)).ref
         slot = None if is_default else name
         click.echo(describe(slot, await versions.activate(slot, version, share)))
+
+
+def _installed(name: str) -> Ref:
+    """Raises: UnknownOrchestration"""
+    if not _is_there(Ref(name)):
+        raise UnknownOrchestration(name, names() + policy_names())
+    return Ref(name)
 
 
 async def roll_back(settings: Settings, url: str, name: str | None) -> None:
@@ -167,6 +182,16 @@ def describe(slot: str | None, activation: Activation) -> str:
 
 
 def _shares(activation: Activation) -> str:
+    candidate, base = activation.candidate, activation.base
+    if not _is_there(candidate):
+        return f"refused, since no version of {candidate.name} serves and none is installed"
     if activation.share == 1:
-        return f"{activation.candidate}"
-    return f"{activation.candidate} {activation.share:.0%}, the rest {activation.base}"
+        return f"{candidate}"
+    if not _is_there(base):
+        return f"{candidate}, all of them: nothing else serves this name"
+    return f"{candidate} {activation.share:.0%}, the rest {base}"
+
+
+def _is_there(ref: Ref) -> bool:
+    """As far as one can tell here, where the program is the same as the routers'."""
+    return ref.number != INSTALLED or ref.name in ("", *names(), *policy_names())

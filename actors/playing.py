@@ -29,6 +29,7 @@ from bus.subjects import TOKEN
 from observability.spans import traceparent
 from orchestrations.machine import Done, Idle, Instruction, Renew, State
 
+from .choosing import choose
 from .claims import claims
 from .deciding import reasons
 from .effects import Effect, Keep, Record, Send, Withdraw
@@ -128,6 +129,7 @@ class Player:
         effects: list[Effect] = []
         for instruction in instructions:
             if isinstance(instruction, Renew):
+                flow.trace.renewed(now)
                 flow.renew()
             else:
                 effects.append(self._order(flow, instruction, now))
@@ -170,12 +172,13 @@ class Player:
         ref = flow.serving.ref
         is_first = self._table.catalog.withdraw(ref)
         effects: list[Effect] = [Withdraw(ref, step.fault)] if is_first else []
-        serving = self._table.catalog.serving(flow.slot, flow.id)
-        if serving is None or isinstance(event, _ENDINGS):
+        choice = choose(self._table, flow)
+        effects += choice.effects
+        if choice.serving is None or isinstance(event, _ENDINGS):
             over = Step(_ended_by(event, step), step.commands)
             return effects + self.take(flow, event, over, now)
         effects += self._begin_again(flow, step.commands, now, f"{ref} was withdrawn")
-        flow.serving = serving
+        flow.serving = choice.serving
         return effects
 
     def _return(self, flow: Flow, event: Event, step: Step, now: float) -> list[Effect]:

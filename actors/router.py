@@ -38,6 +38,8 @@ from .versioning import Versioning
 logger = logging.getLogger("microserve.router")
 
 TICK_S = 0.25
+ENOUGH_OF_AN_ID = 6
+"""Hexadecimal digits: other routers have flows, too, that may begin alike."""
 
 
 class Desk(Struct, frozen=True):
@@ -48,11 +50,14 @@ class Desk(Struct, frozen=True):
 
 
 class Patience(Struct, frozen=True):
-    """How long an order is tried."""
+    """How long others are waited for."""
 
     accept_within_s: float = 2.0
     """An engine accepts between two messages of its loop, however long its steps are."""
     tries: int = 3
+    """Of an order that was not accepted in time."""
+    settle_s: float = 1.2 * BEAT_INTERVAL_S
+    """Before requests are taken: every engine that is there has told of itself by then."""
 
 
 class Lasting(Struct, frozen=True):
@@ -120,7 +125,7 @@ class RouterHost:
         await self.bus.subscribe(subjects.look(router), self._on_look)
         if self._versioning:
             await self._versioning.start()
-        await asyncio.sleep(1.2 * BEAT_INTERVAL_S)
+        await asyncio.sleep(self.patience.settle_s)
         await self.bus.subscribe(subjects.every_generate, self._on_generate, queue="routers")
 
     # --- what comes in ---
@@ -142,8 +147,9 @@ class RouterHost:
 
     async def _on_move(self, message: Message) -> None:
         """An operator's wish. Of all routers the one answers that has the flow."""
-        flow, engine = message.subject.split(".")[-2], message.payload.decode(errors="replace")
-        if flow not in self.core.flows:
+        begin, engine = message.subject.split(".")[-2], message.payload.decode(errors="replace")
+        flow = self._flow_of(begin)
+        if flow is None:
             return
         known = self.core.engines_of(self.core.flows[flow])
         answer: Accepted | Refused = Accepted()
@@ -154,6 +160,13 @@ class RouterHost:
             answer = Refused("Move", "no_engine", why)
         if message.reply:
             await self.bus.publish(message.reply, encode_json(answer))
+
+    def _flow_of(self, begin: str) -> str | None:
+        """The flow whose id begins so, as people write it; None where it is not one."""
+        if begin in self.core.flows:
+            return begin
+        found = [flow for flow in self.core.flows if flow.startswith(begin)]
+        return found[0] if len(found) == 1 and len(begin) >= ENOUGH_OF_AN_ID else None
 
     async def _on_watch(self, message: Message) -> None:
         await self._feed_decoded(message, Watching)

@@ -10,8 +10,7 @@ from bus.subjects import Subjects
 from engine.model_files import open_model
 from observability.metrics import Point
 from observability.names import ROUTER_SERVICE
-from orchestrations.policy import policy as chosen_by_policy
-from orchestrations.registry import load, strategies
+from orchestrations import registry
 
 from .actor_metrics import bus_points, sink_points
 from .clock import monotone
@@ -26,19 +25,14 @@ from .settings import Settings
 
 logger = logging.getLogger("microserve.router")
 
-POLICY = "policy"
-"""As a router's orchestration: ask `orchestrations.policy` for every request that names none."""
-FALLBACK = "data_parallel"
-"""What serves where the policy fails."""
-
 
 async def router(settings: Settings, options: RouterOptions) -> None:
     """A router, from its options to its end."""
-    policy = chosen_by_policy if options.orchestration == POLICY else None
-    default = FALLBACK if policy else options.orchestration
-    load(default)  # an unknown one is told at once, in words
+    default, policies = options.orchestration, registry.policies()
+    if default not in policies:
+        registry.load(default)  # an unknown one is told at once, in words
     files = open_model(options.model, cache_dir=settings.cache_dir)
-    known, desk = strategies(), open_desk(files)
+    known, desk = registry.strategies(), open_desk(files)
     config = RouterConfig(
         options.name,
         Subjects(settings.namespace),
@@ -48,7 +42,7 @@ async def router(settings: Settings, options: RouterOptions) -> None:
     )
     with tracing(settings, ROUTER_SERVICE) as sink, recording(settings) as recorder:
         async with NatsBus(options.url, name=options.name) as bus:
-            core = RouterCore(config, known, policy)
+            core = RouterCore(config, known, policies)
             lasting = Lasting(await kept_versions(bus, settings.namespace), recorder)
             host = RouterHost(bus, core, {files.name: desk}, sink, monotone(), lasting=lasting)
             await bus.announce(Service(ROUTER_SERVICE, VERSION, metadata={"id": options.name}))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from msgspec import Struct
 
@@ -35,11 +36,12 @@ from bus.moves import Watching
 from bus.subjects import Subjects
 from observability.sampling import Sampling
 from orchestrations.machine import Done, Strategy
+from orchestrations.policies import Policy
 
 from .admission import AdmissionConfig, AdmissionStatistics
-from .arrivals import Arrivals, Policy
+from .arrivals import Arrivals
 from .attendance import Attendance
-from .catalog import Catalog
+from .catalog import Catalog, Installed
 from .effects import Effect, Publish, Withdraw
 from .flow import Flow, verb_of
 from .gate import Gate
@@ -65,7 +67,6 @@ __all__ = [
     "Activated",
     "Asked",
     "Loaded",
-    "Policy",
     "RouterConfig",
     "RouterCore",
     "RouterInput",
@@ -83,7 +84,7 @@ class RouterConfig(Struct, frozen=True):
     router: str
     subjects: Subjects = Subjects()
     default: str = "disaggregated"
-    """The orchestration of requests that name none."""
+    """The orchestration of requests that name none: a strategy's name, or a policy's."""
     stall_s: float = 120.0
     """A flow that nothing happens to for so long has timed out."""
     max_waiting: int = 1024
@@ -113,14 +114,14 @@ class RouterCore:
         self,
         config: RouterConfig,
         strategies: Mapping[str, Strategy],
-        policy: Policy | None = None,
+        policies: Mapping[str, Policy] = MappingProxyType({}),
     ) -> None:
-        """``policy`` chooses for requests that name no orchestration; else it is the default."""
         self.config = config
-        self._table = table = Table.empty(config.router, Catalog(strategies, config.default))
+        installed = Installed(strategies, policies, config.default)
+        self._table = table = Table.empty(config.router, Catalog(installed))
         self._player = Player(table)
         self._gate = Gate(AdmissionConfig(config.max_waiting), table, self._player)
-        self._arrivals = Arrivals(table, self._gate, policy, config.sampling)
+        self._arrivals = Arrivals(table, self._gate, config.sampling)
         self._attendance = Attendance(table, self._player, config.subjects)
         self._refusals: Counter[str] = Counter()
         self._late = 0
@@ -208,8 +209,8 @@ class RouterCore:
                 return self._wished(event, now)
             case Ticked():
                 return self._ticked(now)
-            case Loaded(ref, strategy):
-                self.catalog.load(ref, strategy)
+            case Loaded(found):
+                self.catalog.load(found)
                 return []
             case Unloadable(ref, reason):
                 return [Withdraw(ref, reason)] if self.catalog.withdraw(ref) else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import ast
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from rich.table import Table
 from observability.summary import FlowSummary
 from orchestrations.machine import Strategy
 from orchestrations.mermaid import mermaid
-from orchestrations.registry import load, load_file, names
-from orchestrations.sandbox import check_file, path_of
+from orchestrations.registry import load, load_file, names, policy_names
+from orchestrations.sandbox import check_any_file, path_of
 from orchestrations.source import OrchestrationError
 from orchestrations.svg import svg
 
@@ -41,13 +41,17 @@ def transfers(summary: FlowSummary) -> list[str]:
 
 def list_strategies() -> None:
     table = Table("name", "what it does", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in names():
-        table.add_row(name, (inspect.getdoc(inspect.getmodule(_find(name))) or "").splitlines()[0])
+    for name in names() + policy_names():
+        about = ast.get_docstring(ast.parse(path_of(name).read_text())) or ""
+        table.add_row(name, about.partition("\n")[0])
     Console().print(table)
 
 
 def show_strategy(name: str) -> None:
-    click.echo(Path(inspect.getfile(_find(name))).read_text(), nl=False)
+    try:
+        click.echo(path_of(name).read_text(), nl=False)
+    except (OrchestrationError, OSError) as error:
+        raise click.ClickException(str(error)) from None
 
 
 def draw_strategy(name: str, as_svg: bool = False) -> None:
@@ -59,8 +63,8 @@ def check_strategies(given: Sequence[str]) -> bool:
     """Print a verdict on each as it comes; True where all are sound. What is checked runs in a
     process of its own."""
     sound = True
-    for number, name in enumerate(given or names()):
-        verdict = check_file(path_of(name))
+    for number, name in enumerate(given or names() + policy_names()):
+        verdict = check_any_file(path_of(name))
         click.echo(f"\n{verdict}" if number else str(verdict))
         sound = sound and verdict.passed
     return sound

@@ -15,9 +15,10 @@ from bus.buckets import Entry
 from bus.codec import Undecodable, encode_json
 from bus.interface import Bus, BusError, Subscription
 from bus.subjects import Subjects
-from orchestrations.registry import load_text
+from orchestrations.registry import holds_policy, load_policy_text, load_text
 from orchestrations.source import BadStrategy
 
+from .catalog import Deciding, Found, Serving
 from .effects import Withdraw
 from .guard import Guard
 from .inputs import Activated, Loaded, RouterInput, Unloadable
@@ -82,9 +83,16 @@ class Versioning:
 
     async def _load(self, version: Version) -> None:
         try:
-            strategy = load_text(version.text, f"{version.name}.py")
+            found = self._found(version)
         except BadStrategy as error:
             logger.error("version %s cannot be loaded: %s", version.ref, error)
             await self._feed(Unloadable(version.ref, str(error)))
             return
-        await self._feed(Loaded(version.ref, self._guard.limited(strategy)))
+        await self._feed(Loaded(found))
+
+    def _found(self, version: Version) -> Found:
+        """Raises: BadStrategy: it cannot be loaded."""
+        ref, text, path = version.ref, version.text, f"{version.name}.py"
+        if holds_policy(text, path):
+            return Deciding(ref, self._guard.limited(load_policy_text(text, path)))
+        return Serving(ref, self._guard.limited(load_text(text, path)))

@@ -97,7 +97,8 @@ class Fleet(Struct, frozen=True, dict=True):
     def ranked(order: Ranked) -> Fleet:
         """The fleet of these engines, which knows their order."""
         fleet = Fleet(order.engines())
-        fleet.__dict__["_ranked"] = order
+        known: dict[str, object] = vars(fleet)
+        known["_ranked"] = order
         return fleet
 
     # --- who is there ---------------------------------------------------------------------------

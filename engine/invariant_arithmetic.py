@@ -49,7 +49,7 @@ class InvariantLinear(Struct, frozen=True):
         return product if add is None else add + product
 
     def _product(self, x: Tensor) -> Tensor:
-        parts = (x,) if self.is_whole else x.split(1)
+        parts = (x,) if self.is_whole else torch.split(x, 1)
         products = [functional.linear(part, self.weight, self.bias) for part in parts]
         return products[0] if len(products) == 1 else torch.cat(products)
 
@@ -76,7 +76,7 @@ class InvariantArithmetic:
     def gated(self, gate: Tensor, up: Tensor) -> Tensor:
         width = gate.shape[1]
         num_rows = 1 if width % EVEN else max(1, ALONE // width)
-        return torch.cat([functional.silu(part) for part in gate.split(num_rows)]) * up
+        return torch.cat([functional.silu(part) for part in torch.split(gate, num_rows)]) * up
 
     def attention(self, rows: Sequence[Row], paging: Paging) -> InvariantAttention:
         batch = lay_out(rows, paging.page_size)

@@ -18,6 +18,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from msgspec import Struct
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,6 +32,8 @@ QUERIES = 128
 
 IsWhole: TypeAlias = Callable[[tuple[int, ...], Callable[[Tensor], Tensor], int], bool]
 """Whether rows of a product agree however many they are; by its shape, tried once."""
+
+Flags: TypeAlias = NDArray[np.bool_]
 
 
 class _Part(Struct, frozen=True):
@@ -76,7 +79,7 @@ class InvariantAttention:
             found.index_copy_(0, part.tokens, attended.to(found.dtype))
         return found
 
-    def _part(self, tokens: Indices, slots: Indices, hidden: Indices) -> _Part:
+    def _part(self, tokens: Indices, slots: Indices, hidden: Flags) -> _Part:
         found = (torch.from_numpy(it).to(self._device) for it in (tokens, slots, hidden))
         places, where, mask = found
         return _Part(places.flatten(), where.flatten(), mask[:, None, :, None, :])
@@ -97,12 +100,13 @@ class InvariantAttention:
         group = num_heads // num_kv_heads
         lined = queries.view(num_rows, num_new, num_kv_heads, group, head_dim).transpose(1, 2)
         lined = (lined / math.sqrt(head_dim)).reshape(len(keys), num_new * group, head_dim)
-        scores = torch.cat([self._product(lined, k.mT) for k in keys.split(SPAN, 1)], -1)
+        scores = torch.cat([self._product(lined, k.mT) for k in torch.split(keys, SPAN, 1)], -1)
         by_token = scores.view(num_rows, num_kv_heads, num_new, group, context)
         by_token.masked_fill_(hidden, -math.inf)
         weights = scores.softmax(-1)
         found = torch.zeros_like(lined)
-        for part, span in zip(weights.split(SPAN, -1), values.split(SPAN, 1), strict=True):
+        spans = torch.split(values, SPAN, 1)
+        for part, span in zip(torch.split(weights, SPAN, -1), spans, strict=True):
             found += self._product(part, span)
         by_head = found.view(num_rows, num_kv_heads, num_new, group, head_dim).transpose(1, 2)
         return by_head.reshape(num_rows * num_new, num_heads, head_dim)
@@ -120,13 +124,13 @@ class InvariantAttention:
             full = functional.pad(rows, (0, 0, 0, -count % ROWS))
             return torch.bmm(full, matrices)[:, :count]
         pieces = [
-            torch.cat([row @ matrix for row in one.split(1)])
+            torch.cat([row @ matrix for row in torch.split(one, 1)])
             for one, matrix in zip(rows, matrices, strict=True)
         ]
         return torch.stack(pieces)
 
 
-def _parts(batch: Batch, window: int | None) -> Iterator[tuple[Indices, Indices, Indices]]:
+def _parts(batch: Batch, window: int | None) -> Iterator[tuple[Indices, Indices, Flags]]:
     """Tokens ``[rows, new]``, slots ``[rows, context]`` and what is hidden of them."""
     for chunk in batch.chunks:
         for begin in range(chunk.begin, chunk.end, QUERIES):
@@ -139,7 +143,7 @@ def _parts(batch: Batch, window: int | None) -> Iterator[tuple[Indices, Indices,
 
 def _part(
     batch: Batch, tokens: Indices, slots: Indices, window: int | None
-) -> tuple[Indices, Indices, Indices]:
+) -> tuple[Indices, Indices, Flags]:
     positions = batch.positions[tokens]
     first = 0 if window is None else max(0, int(positions.min()) - window + 1) // SPAN * SPAN
     missing = -slots.shape[1] % SPAN

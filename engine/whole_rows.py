@@ -25,8 +25,8 @@ def rows_agree(product: Callable[[Tensor], Tensor], num_in: int, like: Tensor) -
     many, wherever it stands. A trial on random numbers of dtype and device of ``like``."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(max(TRIED), num_in, generator=generator).to(like)
-    by_few = torch.cat([product(part) for part in x.split(ROWS)])
-    turned = torch.cat([product(part) for part in x.roll(3, 0).split(ROWS)]).roll(-3, 0)
+    by_few = torch.cat([product(part) for part in torch.split(x, ROWS)])
+    turned = torch.cat([product(part) for part in torch.split(x.roll(3, 0), ROWS)]).roll(-3, 0)
     whole = (product(x[:count]) for count in TRIED)
     same = all(torch.equal(found, by_few[: len(found)]) for found in whole)
     return same and torch.equal(turned, by_few)

@@ -171,6 +171,11 @@ class FlowTrace:
             command.attributes.update(attributes or {})
             self._finish(command.closed(now, error))
 
+    def renewed(self, now: float) -> None:
+        """A new attempt begins: nobody waits any longer for what was ordered in the last one."""
+        for key in list(self._commands):
+            self._give_up(key, now)
+
     def ended(
         self,
         outcome: str,
@@ -181,8 +186,7 @@ class FlowTrace:
         """The flow is over. Commands nobody answered are closed and marked; so is the request."""
         if self._over:
             return
-        for key in list(self._commands):
-            self._give_up(key, now)
+        self.renewed(now)
         self._leave_state(now, error)
         self._root.attributes.update({names.OUTCOME: outcome, **(attributes or {})})
         self._count_dropped()

@@ -41,6 +41,8 @@ class Trace(Protocol):
         error: str | None = None,
     ) -> None: ...
 
+    def renewed(self, now: float) -> None: ...
+
     def ended(
         self,
         outcome: str,
@@ -82,6 +84,8 @@ class Untraced:
         attributes: Attributes | None = None,
         error: str | None = None,
     ) -> None: ...
+
+    def renewed(self, now: float) -> None: ...
 
     def ended(
         self,

@@ -10,8 +10,8 @@ from pathlib import Path
 from .docs import write
 from .machine import Strategy
 from .mermaid import mermaid
-from .registry import load, load_file, names
-from .sandbox import check_file, path_of
+from .registry import load, load_file, names, policy_names
+from .sandbox import check_any_file, path_of
 from .source import OrchestrationError
 from .svg import svg
 
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
             draw = svg if options.svg else mermaid
             print("\n\n".join(draw(_find(given)) for given in chosen))
             return 0
-        return _check(chosen)
+        return _check(options.strategies or names() + policy_names())
     except OrchestrationError as error:
         print(error, file=sys.stderr)
         return 1
@@ -53,7 +53,7 @@ def _check(chosen: Sequence[str]) -> int:
     """Each in a process of its own, its verdict at once."""
     fit = True
     for number, path in enumerate([path_of(given) for given in chosen]):
-        verdict = check_file(path)
+        verdict = check_any_file(path)
         print(f"\n{verdict}" if number else verdict, flush=True)
         fit = fit and verdict.passed
     return 0 if fit else 1

@@ -1,16 +1,25 @@
-"""The strategies there are: each is one file of this folder, or a file that a user names."""
+"""The strategies and policies there are: each is one file of this folder, or one of a user's."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import sys
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from .machine import Strategy
-from .source import BadStrategy, OrchestrationError, defines_strategy, parse, require_pure
+from .policies import Policy
+from .source import (
+    BadStrategy,
+    OrchestrationError,
+    defines_policy,
+    defines_strategy,
+    parse,
+    require_pure,
+)
 
 FOLDER: Final = Path(__file__).parent
 
@@ -44,6 +53,22 @@ def strategies() -> dict[str, Strategy]:
     return found
 
 
+def policy_names(folder: Path = FOLDER) -> tuple[str, ...]:
+    """The policies of the folder: every file ``NAME.py`` that defines ``NAME(request, fleet)``."""
+    return tuple(path.stem for path in sorted(folder.glob("*.py")) if _is_policy(path))
+
+
+def policies() -> dict[str, Policy]:
+    """All policies that load, by name."""
+    found: dict[str, Policy] = {}
+    for name in policy_names():
+        try:
+            found[name] = load_policy_text(_text(FOLDER / f"{name}.py"), FOLDER / f"{name}.py")
+        except BadStrategy:
+            continue
+    return found
+
+
 def load(name: str) -> Strategy:
     """The strategy of this name.
 
@@ -52,6 +77,8 @@ def load(name: str) -> Strategy:
         BadStrategy: its file may not be loaded, and why.
     """
     if name not in names():
+        if name in policy_names():
+            raise BadStrategy(str(FOLDER / f"{name}.py"), "a policy: it chooses, and has no states")
         raise UnknownOrchestration(name, names())
     path = FOLDER / f"{name}.py"
     _read(path)
@@ -81,11 +108,31 @@ def load_text(text: str, path: Path | str) -> Strategy:
         BadStrategy: as from `load_file`, but for reading.
     """
     path = Path(path)
-    require_pure(str(path), parse(str(path), text))
-    if not defines_strategy(parse(str(path), text), path.stem):
+    if not defines_strategy(_pure(path, text), path.stem):
         raise BadStrategy(str(path), f"it must define {path.stem}(state, event) -> Step")
-    version = sha256(f"{path.resolve()}\n{text}".encode()).hexdigest()[:12]
-    return _strategy(_execute(f"orchestration_{path.stem}_{version}", path, text), path)
+    return _strategy(_version(path, text), path)
+
+
+def load_policy_text(text: str, path: Path | str) -> Policy:
+    """The policy that a file's text holds: the function ``NAME(request, fleet)`` of its name.
+
+    Raises:
+        BadStrategy: as from `load_text`.
+    """
+    path = Path(path)
+    if not defines_policy(_pure(path, text), path.stem):
+        raise BadStrategy(str(path), f"it must define {path.stem}(request, fleet) -> str")
+    policy: Policy = _function(_version(path, text), path)
+    return policy
+
+
+def holds_policy(text: str, path: Path | str) -> bool:
+    """It is meant to be a policy, not a strategy. Nothing is executed."""
+    path = Path(path)
+    try:
+        return defines_policy(parse(str(path), text), path.stem)
+    except BadStrategy:
+        return False
 
 
 def _is_strategy(path: Path) -> bool:
@@ -95,10 +142,25 @@ def _is_strategy(path: Path) -> bool:
         return True
 
 
+def _is_policy(path: Path) -> bool:
+    return holds_policy(_text(path), path)
+
+
+def _pure(path: Path, text: str) -> ast.Module:
+    tree = parse(str(path), text)
+    require_pure(str(path), tree)
+    return tree
+
+
+def _version(path: Path, text: str) -> ModuleType:
+    version = sha256(f"{path.resolve()}\n{text}".encode()).hexdigest()[:12]
+    return _execute(f"orchestration_{path.stem}_{version}", path, text)
+
+
 def _read(path: Path) -> str:
     """The text of a file that may be executed."""
     text = _text(path)
-    require_pure(str(path), parse(str(path), text))
+    _pure(path, text)
     return text
 
 
@@ -126,7 +188,12 @@ def _execute(name: str, path: Path, text: str) -> ModuleType:
 
 
 def _strategy(module: ModuleType, path: Path) -> Strategy:
-    strategy: Strategy = getattr(module, path.stem)
-    if not callable(strategy):
-        raise BadStrategy(str(path), f"{path.stem} is not a function")
+    strategy: Strategy = _function(module, path)
     return strategy
+
+
+def _function(module: ModuleType, path: Path) -> Any:
+    function = getattr(module, path.stem)
+    if not callable(function):
+        raise BadStrategy(str(path), f"{path.stem} is not a function")
+    return function

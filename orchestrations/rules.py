@@ -43,6 +43,7 @@ Problem: TypeAlias = Literal[
     "endless",
     "too_many_worlds",
     "serves_nobody",
+    "names_nobody",
     "stalls",
     "greedy",
     "reaches_out",

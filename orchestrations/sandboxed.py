@@ -11,12 +11,14 @@ from types import FrameType
 from typing import Final
 
 from bus.codec import decode, encode
-from bus.messages import Event
+from bus.fleet import Fleet
+from bus.messages import Event, Request
 
 from .check import Verdict, check
 from .explore import ReachesOut, TooSlow
 from .machine import State, Step, Strategy
-from .registry import FOLDER, load_text
+from .policies import Policy, PolicyVerdict, check_policy
+from .registry import FOLDER, load_policy_text, load_text
 from .sandbox import BadFile, Errand, Limits
 from .source import ALLOWED_MODULES, BadStrategy
 
@@ -40,6 +42,14 @@ class _Guard:
     def __exit__(self, *_: object) -> None:
         self._armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def watched_policy(self, policy: Policy) -> Policy:
+        def watched(request: Request, fleet: Fleet) -> str:
+            with self:
+                return policy(request, fleet)
+
+        watched.__name__ = policy.__name__
+        return watched
 
     def watched(self, strategy: Strategy) -> Strategy:
         def watched(state: State, event: Event) -> Step:
@@ -67,11 +77,15 @@ def main() -> None:
     os.write(1, encode(answer))
 
 
-def _answer(errand: Errand) -> Verdict | BadFile:
+def _answer(errand: Errand) -> Verdict | PolicyVerdict | BadFile:
     _import_everything()
     _limit(errand.limits)
     guard = _Guard(errand.limits)
     try:
+        if errand.known is not None:
+            with guard:
+                policy = load_policy_text(errand.text, errand.path)
+            return check_policy(guard.watched_policy(policy), errand.known)
         with guard:
             strategy = load_text(errand.text, errand.path)
     except BadStrategy as bad:

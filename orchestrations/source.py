@@ -65,12 +65,12 @@ def parse(path: str, text: str) -> ast.Module:
 
 def defines_strategy(tree: ast.Module, name: str) -> bool:
     """Is there a function ``name(state, event)``?"""
-    return any(
-        isinstance(node, ast.FunctionDef)
-        and node.name == name
-        and _parameters(node.args) == ["state", "event"]
-        for node in tree.body
-    )
+    return _defines(tree, name, ["state", "event"])
+
+
+def defines_policy(tree: ast.Module, name: str) -> bool:
+    """Is there a function ``name(request, fleet)``?"""
+    return _defines(tree, name, ["request", "fleet"])
 
 
 def require_pure(path: str, tree: ast.Module) -> None:
@@ -82,6 +82,15 @@ def require_pure(path: str, tree: ast.Module) -> None:
     for node in ast.walk(tree):
         for why in _objections(node):
             raise BadStrategy(path, why, getattr(node, "lineno", 0))
+
+
+def _defines(tree: ast.Module, name: str, parameters: list[str]) -> bool:
+    return any(
+        isinstance(node, ast.FunctionDef)
+        and node.name == name
+        and _parameters(node.args) == parameters
+        for node in tree.body
+    )
 
 
 def _parameters(args: ast.arguments) -> list[str]:

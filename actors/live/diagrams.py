@@ -157,6 +157,7 @@ async def _draw(errand: Errand) -> Diagram:
         env={},
         cwd="/",
     )
+    complaint = b""
     try:
         async with asyncio.timeout(DRAWN_WITHIN_S):
             out, complaint = await child.communicate(encode(errand))

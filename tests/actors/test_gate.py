@@ -12,9 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from actors.effects import Effect, Publish, Send
 from actors.inputs import Asked, RouterInput, Ticked, Withdrawn
-from actors.routing import Policy, RouterConfig, RouterCore
+from actors.routing import RouterConfig, RouterCore
 from bus.codec import decode_public
-from bus.fleet import Fleet, Role
+from bus.fleet import Role
 from bus.messages import (
     Answer,
     AnyCommand,
@@ -331,38 +331,6 @@ def test_a_gap_in_what_an_engine_tells_asks_it_for_everything(router: Router) ->
 
 def test_a_cache_that_cannot_be_is_survived(router: Router) -> None:
     assert router.hear(CacheChanged("e0", 1, 1, b"half")) == []
-
-
-# --- who serves ---------------------------------------------------------------------------------
-
-
-def served_by(policy: Policy) -> str:
-    router = Router()
-    router.core = RouterCore(RouterConfig("r0", default="data_parallel"), strategies(), policy)
-    router.beat("p0", "prefill")
-    router.beat("d0", "decode")
-    router.ask("a", size=400)
-    return router.core.flows["a"].serving.ref.name
-
-
-def test_a_policy_chooses_for_a_request_that_names_nothing() -> None:
-    assert served_by(lambda request, fleet: "disaggregated") == "disaggregated"
-
-
-def test_a_policy_sees_the_request_and_the_fleet() -> None:
-    def policy(request: Request, fleet: Fleet) -> str:
-        assert len(request.prompt) == 400
-        return "disaggregated" if len(fleet.engines) == 2 else "data_parallel"
-
-    assert served_by(policy) == "disaggregated"
-
-
-def test_a_policy_at_fault_costs_nobody_anything() -> None:
-    def fails(request: Request, fleet: Fleet) -> str:
-        raise ZeroDivisionError
-
-    assert served_by(fails) == "data_parallel"
-    assert served_by(lambda request, fleet: "magic") == "data_parallel"
 
 
 # --- whatever happens ---------------------------------------------------------------------------

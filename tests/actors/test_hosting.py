@@ -331,7 +331,12 @@ def test_decoding_that_a_suspend_breaks_off_is_told_under_what_it_was_part_of(ho
 
 def test_transfers_are_counted_by_lane_with_what_nothing_hid(host: Host) -> None:
     host.start("a")
-    moved = {"bytes": 100, "lane": "posix", "seconds": 0.5, "exposed_s": 0.2}
+    moved: dict[str, str | int | float | bool] = {
+        "bytes": 100,
+        "lane": "posix",
+        "seconds": 0.5,
+        "exposed_s": 0.2,
+    }
     phases = (Phase("transfer", 1.2, 1.7, moved), Phase("transfer", 1.2, 1.7, moved))
 
     host.told("a", "StartGenerate", Finished("length", Usage()), *phases)

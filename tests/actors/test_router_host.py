@@ -57,7 +57,9 @@ async def system(answer: Answer | None) -> AsyncIterator[System]:
     ):
         core = RouterCore(RouterConfig("r0"), strategies())
         desks = {"m": Desk(Letters(), Limits(1000, 256, tuple(strategies())))}
-        host = RouterHost(router_bus, core, desks, NullSink(), monotone(), Patience(0.05))
+        host = RouterHost(
+            router_bus, core, desks, NullSink(), monotone(), Patience(0.05, settle_s=0)
+        )
         it = System(broker, client, core)
         it.task = asyncio.create_task(host.run())
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.catalog import Catalog
+from actors.catalog import Catalog, Deciding, Installed, Serving
 from actors.versions import (
     Activation,
     BadActivation,
@@ -19,6 +19,8 @@ from actors.versions import (
     slot_of,
     without,
 )
+from bus.fleet import Fleet
+from bus.messages import Request
 from orchestrations.data_parallel import data_parallel
 from orchestrations.disaggregated import disaggregated
 
@@ -133,9 +135,13 @@ def test_every_slot_has_its_own_key(slot: str | None) -> None:
 # --- the catalog --------------------------------------------------------------------------------
 
 
+def chooses_mine(request: Request, fleet: Fleet) -> str:
+    return "mine"
+
+
 @pytest.fixture
 def catalog() -> Catalog:
-    return Catalog({"mine": data_parallel}, "mine")
+    return Catalog(Installed({"mine": data_parallel}, {"chooser": chooses_mine}, "mine"))
 
 
 def serving(catalog: Catalog, slot: str | None = "mine") -> Ref | None:
@@ -148,7 +154,7 @@ def test_what_is_installed_serves_until_something_else_does(catalog: Catalog) ->
     assert serving(catalog, None) == INSTALLED
     assert serving(catalog, "unknown") is None
 
-    catalog.load(ONE, disaggregated)
+    catalog.load(Serving(ONE, disaggregated))
     assert serving(catalog) == INSTALLED
 
     catalog.activate("mine", Activation(ONE, 1.0, INSTALLED))
@@ -161,7 +167,7 @@ def test_what_is_installed_serves_until_something_else_does(catalog: Catalog) ->
 
 def test_the_default_may_be_another_strategy_than_the_one_at_the_start(catalog: Catalog) -> None:
     other = Ref("other", 1)
-    catalog.load(other, disaggregated)
+    catalog.load(Serving(other, disaggregated))
 
     catalog.activate(None, Activation(other, 1.0, INSTALLED))
 
@@ -171,17 +177,18 @@ def test_the_default_may_be_another_strategy_than_the_one_at_the_start(catalog: 
 
 def test_a_new_strategy_is_known_once_it_is_activated(catalog: Catalog) -> None:
     other = Ref("other", 1)
-    catalog.load(other, disaggregated)
+    catalog.load(Serving(other, disaggregated))
     assert serving(catalog, "other") is None
 
     catalog.activate("other", Activation(other, 1.0, Ref("other")))
 
-    assert catalog.names() == ("mine", "other")
+    assert catalog.names() == ("chooser", "mine", "other")
+    assert catalog.strategies() == ("mine", "other")
     assert serving(catalog, "other") == other
 
 
 def test_a_version_that_is_not_here_yet_is_served_by_its_base(catalog: Catalog) -> None:
-    catalog.load(ONE, disaggregated)
+    catalog.load(Serving(ONE, disaggregated))
 
     catalog.activate("mine", Activation(TWO, 1.0, ONE))
 
@@ -189,9 +196,41 @@ def test_a_version_that_is_not_here_yet_is_served_by_its_base(catalog: Catalog) 
 
 
 def test_a_withdrawn_version_serves_nobody_whatever_the_activation_says(catalog: Catalog) -> None:
-    catalog.load(ONE, disaggregated)
+    catalog.load(Serving(ONE, disaggregated))
     catalog.activate("mine", Activation(ONE, 1.0, INSTALLED))
 
     catalog.withdraw(ONE)
 
     assert serving(catalog) == INSTALLED
+
+
+def test_a_policy_serves_like_a_strategy_and_by_versions(catalog: Catalog) -> None:
+    assert isinstance(catalog.serving("chooser", FLOWS[0]), Deciding)
+    version = Ref("chooser", 1)
+    catalog.load(Deciding(version, chooses_mine))
+
+    catalog.activate("chooser", Activation(version, 1.0, Ref("chooser")))
+    catalog.activate(None, Activation(version, 1.0, Ref("")))
+
+    assert serving(catalog, "chooser") == version
+    assert serving(catalog, None) == version
+
+
+def test_a_trial_of_a_name_that_nothing_else_serves_is_for_all_who_ask_for_it(
+    catalog: Catalog,
+) -> None:
+    other = Ref("other", 1)
+    catalog.load(Serving(other, disaggregated))
+
+    catalog.activate("other", Activation(other, 0.1, Ref("other")))
+
+    assert {f.ref for flow in FLOWS if (f := catalog.serving("other", flow))} == {other}
+
+
+def test_a_name_that_nothing_serves_any_more_is_not_offered(catalog: Catalog) -> None:
+    catalog.load(Serving(Ref("other", 1), disaggregated))
+
+    catalog.activate("other", Activation(Ref("other"), 1.0, Ref("other")))
+
+    assert catalog.names() == ("chooser", "mine")
+    assert serving(catalog, "other") is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +13,7 @@ from bus.codec import decode, encode
 from bus.fleet import Engine, Fleet, NoEngine, Role
 from bus.ranking import Ranking
 
-ROLES: list[Role] = ["prefill", "decode", "both"]
+ROLES: Final[tuple[Role, ...]] = ("prefill", "decode", "both")
 GROUPS = ("", "law")
 NAMES = "abcdefgh"
 
@@ -53,6 +53,7 @@ def outcome(ask: Callable[[], Any]) -> Any:
 def assert_alike(ranked: Fleet, plain: Fleet, num_tokens: int) -> None:
     prompt = range(num_tokens)
     assert ranked == plain
+    role: Role
     for role in ROLES:
         for ask in (Fleet.least_loaded, Fleet.able):
             assert outcome(lambda: ask(ranked, role)) == outcome(lambda: ask(plain, role))  # noqa: B023

@@ -65,7 +65,7 @@ def test_where_many_rows_differ_from_few_each_is_computed_alone() -> None:
     assert not rows_agree(fickle, 40, x)
     assert rows_agree(lambda rows: rows @ weight.T, 40, x)
     alone = InvariantLinear(weight, None, is_whole=False)(x)
-    assert torch.equal(alone, torch.cat([row @ weight.T for row in x.split(1)]))
+    assert torch.equal(alone, torch.cat([row @ weight.T for row in torch.split(x, 1)]))
 
 
 @pytest.mark.parametrize("width", [1536, 100, 40_000])
@@ -108,7 +108,7 @@ class Attending:
         ]
         queries = attention.write(self.pool, given[0], given[1], given[1].flip(-1))
         found = attention.attend(self.pool, queries, KV_HEADS, self.window)
-        return list(found.split([end - begin for _, begin, end in pieces]))
+        return list(torch.split(found, [end - begin for _, begin, end in pieces]))
 
 
 def _row(sequence: int, begin: int, end: int) -> Row:

@@ -171,7 +171,8 @@ def test_a_bit_that_turns_over_is_refused_on_both_sides(pair: Pair, verb: str) -
 def test_what_is_whole_arrives_with_the_same_pages_after_a_refusal(pair: Pair, verb: str) -> None:
     sender, receiver = pair
     getattr(sender, verb)("f", receiver.grant("f", PAGES), [1, 2, 3])
-    sender.event(), receiver.event()
+    sender.event()
+    receiver.event()
 
     for engine in pair:
         engine.transport.flips = False  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from actors.engine import EngineHost, NewsFeed
 from actors.hosting import HostCore
 from actors.intake import Limits, Tokenizer
 from actors.recorder import MemoryRecorder
-from actors.router import Desk, Lasting, RouterHost
+from actors.router import Desk, Lasting, Patience, RouterHost
 from actors.routing import RouterConfig, RouterCore
 from actors.version_store import VersionStore
 from bus.fleet import Role
@@ -143,16 +143,17 @@ async def fleet(
     """
     broker, network, sink = MemoryBroker(), network or MemoryNetwork(), MemorySink()
     async with AsyncExitStack() as stack, _ended_first() as tasks:
+        store = await VersionStore.open(MemoryBuckets(), "ms")
+        recorder = MemoryRecorder()
+        lasting = Lasting(store, recorder)
+        host = await _router(stack, tasks, (broker, sink), model, (default, sampling), lasting)
         members = {
             name: await _member(
                 stack, tasks, (broker, network, sink), others.get(name, model), name, role
             )
             for name, role in engines.items()
         }
-        store = await VersionStore.open(MemoryBuckets(), "ms")
-        recorder = MemoryRecorder()
-        lasting = Lasting(store, recorder)
-        host = await _router(stack, tasks, (broker, sink), model, (default, sampling), lasting)
+        await _known(host.core, members)
         bus = await stack.enter_async_context(MemoryBus(broker))
         client = await stack.enter_async_context(Client(bus))
         router = host.core
@@ -160,6 +161,13 @@ async def fleet(
         for member in members.values():
             member.engine.check_integrity()
         router.check_integrity()
+
+
+async def _known(router: RouterCore, members: Iterable[str]) -> None:
+    """Returns when the router has heard of all of these engines."""
+    async with asyncio.timeout(10):
+        while not set(members) <= set(router.roster.seen):  # noqa: ASYNC110 - beats are on their way
+            await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -232,7 +240,8 @@ async def _router(
     limits = Limits(model.card.max_context, model.card.vocab_size, tuple(known))
     core = RouterCore(RouterConfig("r0", default=chosen[0], sampling=chosen[1]), known)
     desks = {model.card.name: Desk(model.tokenizer, limits)}
-    host = RouterHost(bus, core, desks, sink, monotone(), lasting=lasting)
+    # It is there before the engines, and hears of each when it begins: nothing to wait for.
+    host = RouterHost(bus, core, desks, sink, monotone(), Patience(settle_s=0), lasting)
     tasks.append(asyncio.create_task(host.run()))
     await host.ready.wait()
     return host

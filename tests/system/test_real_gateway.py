@@ -87,7 +87,7 @@ async def _tools_are_called_and_told_what_came_of_it(
     first = await ai.chat.completions.create(**asked, tool_choice="required")
     choice = first.choices[0]
     assert choice.finish_reason == "tool_calls"
-    (call,) = choice.message.tool_calls or ()
+    (call,) = choice.message.tool_calls or []
     assert call.type == "function"
     assert call.function.name == "rain"
     assert json.loads(call.function.arguments)["city"] in ("Bonn", "Oslo")
