@@ -1,7 +1,8 @@
 // Flows in motion: the diagram of a strategy with a dot for every flow, in its state's bar.
 
+import { setText } from "./format.js";
 import { layout, route } from "./layout.js";
-import { setText, svg } from "./format.js";
+import { picture } from "./picture.js";
 
 const MOVE_MS = 650;
 const FADE_MS = 1800;
@@ -60,27 +61,9 @@ export class Stage {
   }
 
   draw() {
-    const parts = [head()];
-    for (const line of this.plan.quiet) parts.push(path(line, "quiet"));
-    for (const line of this.plan.lines) parts.push(path(line, "way"));
-    this.counts = new Map();
-    for (const [state, bar] of this.plan.bars) parts.push(...this.bar(state, bar));
-    for (const line of this.plan.lines) parts.push(path(line, "behind"), label(line));
+    const { parts, counts } = picture(this.plan);
+    this.counts = counts;
     this.picture.replaceChildren(...parts);
-  }
-
-  bar(state, bar) {
-    const middle = bar.y + bar.h / 2;
-    const count = svg("text", { class: "count", "data-state": state, "text-anchor": "end",
-      x: bar.x + bar.w - 12, y: middle + 5 }, "0");
-    this.counts.set(state, count);
-    const note = { Idle: "waits for room", Done: "just ended" }[state];
-    return [
-      svg("rect", { class: "bar", x: bar.x, y: bar.y, width: bar.w, height: bar.h, rx: 7 }),
-      svg("text", { class: "state", x: bar.x + 12, y: middle + (note ? -2 : 4) }, state),
-      ...(note ? [svg("text", { class: "note", x: bar.x + 12, y: middle + 13 }, note)] : []),
-      count,
-    ];
   }
 
   // How many flows are in each state, as text: what the dots say, for who cannot see them.
@@ -272,23 +255,4 @@ function along(points, share) {
     rest -= length;
   }
   return points[points.length - 1];
-}
-
-function head() {
-  const marker = svg("marker", { id: "head", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7,
-    markerHeight: 7, orient: "auto" }, svg("path", { class: "head", d: "M0 0L8 4L0 8z" }));
-  return svg("defs", {}, marker);
-}
-
-function path(line, kind) {
-  const d = line.points.map(([x, y], i) => `${i ? "L" : "M"}${x} ${y}`).join("");
-  const end = kind === "behind" ? null : "url(#head)";
-  return svg("path", { class: kind, d, "marker-end": end });
-}
-
-function label(line) {
-  const [x, y] = line.labelAt;
-  const lines = line.label.map(({ text, sent }, i) =>
-    svg("text", { class: sent ? "sent" : "event", x, y: y + i * 13 }, text));
-  return svg("g", {}, svg("title", {}, line.full), ...lines);
 }
