@@ -33,7 +33,7 @@ def chromium() -> Iterator[str]:
 async def page_before_a_fleet(chromium: str, *keys: str) -> AsyncIterator[tuple[Fleet, Tab]]:
     """A page that has seen all engines, unless it has to give a key first."""
     async with (
-        fleet(fake_model(step_s=0.02), ENGINES) as system,
+        fleet(fake_model(step_s=0.05), ENGINES) as system,
         gateway(system, *keys) as host,
         tab(chromium, f"{host.url}/live") as page,
     ):
@@ -45,14 +45,23 @@ async def page_before_a_fleet(chromium: str, *keys: str) -> AsyncIterator[tuple[
         assert page.complaints == []
 
 
+LONG = 900
+"""Tokens of an answer that takes a minute: it is cancelled when what it is for has been seen."""
+
+
 def ask(system: Fleet, num_tokens: int) -> asyncio.Task[object]:
     asked = GenerateRequest(PROMPT, max_tokens=num_tokens, orchestration="disaggregated")
     return asyncio.create_task(system.ask(asked))
 
 
+async def cancelled(answer: asyncio.Task[object]) -> None:
+    answer.cancel()
+    await asyncio.gather(answer, return_exceptions=True)
+
+
 async def test_flows_appear_move_and_end_and_a_killed_engine_is_shown(chromium: str) -> None:
     async with page_before_a_fleet(chromium) as (system, page):
-        answer = ask(system, 200)
+        answer = ask(system, LONG)
         shown = await page.until("document.querySelector('#list li')?.textContent")
         await page.until("document.querySelector('[data-state=Generating]')?.textContent === '1'")
         painted = await page.until(
@@ -61,7 +70,7 @@ async def test_flows_appear_move_and_end_and_a_killed_engine_is_shown(chromium: 
         )
         system.members["d1"].kill()
         lost = await page.until("document.querySelector('.engine.lost')?.dataset.engine")
-        await answer
+        await cancelled(answer)
         await page.until("document.querySelectorAll('#list li').length === 0")
         ended = await page.until("document.querySelector('[data-state=Generating]').textContent")
 
@@ -71,7 +80,7 @@ async def test_flows_appear_move_and_end_and_a_killed_engine_is_shown(chromium: 
 
 async def test_a_flow_and_its_strategy_are_opened_by_keyboard(chromium: str) -> None:
     async with page_before_a_fleet(chromium) as (system, page):
-        answer = ask(system, 400)
+        answer = ask(system, LONG)
         await page.until("document.querySelector('[data-state=Generating]')?.textContent === '1'")
         await page.press("j")
         await page.press("Enter")
@@ -87,8 +96,7 @@ async def test_a_flow_and_its_strategy_are_opened_by_keyboard(chromium: str) -> 
         await page.press("s")
         source = await page.until("document.querySelector('[data-source]')?.textContent")
         await page.press("Escape")
-        answer.cancel()
-        await asyncio.gather(answer, return_exceptions=True)
+        await cancelled(answer)
 
         assert prompt == "".join(f"{byte} " for byte in PROMPT.encode())
         assert more
