@@ -5,6 +5,7 @@ import { layout, route } from "./layout.js";
 import { picture } from "./picture.js";
 
 const MOVE_MS = 650;
+const FRAME_MS = 30; // between two pictures: smooth enough for dots, and half of the work
 const FADE_MS = 1800;
 const RADII = [5, 4, 3, 2.2, 1.6];
 const GAP = 2.5;
@@ -154,7 +155,7 @@ export class Stage {
 
   go(dot, row) {
     const from = [dot.x, dot.y];
-    const ways = route([...this.plan.lines, ...this.plan.quiet], dot.row ?? "Idle", row);
+    const ways = this.route(dot.row ?? "Idle", row);
     const fresh = dot.row === null;
     this.put(dot, row);
     const to = [dot.x, dot.y];
@@ -163,6 +164,13 @@ export class Stage {
     dot.since = performance.now();
     [dot.x, dot.y] = from;
     return this.wake();
+  }
+
+  route(before, after) {
+    const name = `${before} ${after}`;
+    const { routes, lines, quiet } = this.plan;
+    if (!routes.has(name)) routes.set(name, route([...lines, ...quiet], before, after));
+    return routes.get(name);
   }
 
   // --- drawing: only while something moves ---
@@ -175,10 +183,13 @@ export class Stage {
   }
 
   frame(now) {
-    const moving = this.step(now);
-    this.paint(now);
-    this.drawing = moving;
-    if (moving) requestAnimationFrame((next) => this.frame(next));
+    const isDue = now - (this.painted ?? 0) >= FRAME_MS;
+    if (isDue) {
+      this.painted = now;
+      this.drawing = this.step(now);
+      this.paint(now);
+    }
+    if (this.drawing) requestAnimationFrame((next) => this.frame(next));
   }
 
   step(now) {
