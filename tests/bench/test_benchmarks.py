@@ -146,7 +146,7 @@ async def test_a_tally_is_complete_with_the_last_token_expected() -> None:
 @pytest.mark.parametrize(
     ("offset", "tokens"),
     [(2, (9,)), (0, (7,)), (1, (9,)), (1, ()), (1, (8, 9))],
-    ids=["hop", "live", "tracing", "tokens"],
+    ids=["lost", "doubled", "someone else's", "empty", "too many"],
 )
 async def test_a_wrong_token_spoils_the_collection(offset: int, tokens: tuple[int, ...]) -> None:
     tally = Tally()
