@@ -167,7 +167,8 @@ async def _watch(settings: Settings, url: str, paths: Sequence[Path]) -> None:
 def _greet(settings: Settings, fleet: LocalFleet, http_port: int | None) -> None:
     subjects = Subjects(settings.namespace)
     if http_port is not None:
-        click.echo(f"\nOpenAI's interface is at http://127.0.0.1:{http_port}/v1")
+        at = f"http://127.0.0.1:{http_port}"
+        click.echo(f"\nOpenAI's interface is at {at}/v1, the live page at {at}/live")
     click.echo(
         f"\nThe broker is at {fleet.url}\n"
         f"Publish JSON to '{subjects.namespace}.generate.MODEL' with a reply subject, or run:\n"

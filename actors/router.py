@@ -16,7 +16,6 @@ from msgspec.structs import replace
 from bus.codec import Undecodable, decode, encode, encode_json
 from bus.interface import Bus, BusError, Message, NoResponders, PayloadTooLarge, RequestTimedOut
 from bus.messages import Accepted, Beat, CacheChanged, Mailbox, Progress, Refused, Report
-from bus.moves import Watching
 from bus.public import GenerateRequest, Rejected
 from bus.subjects import last
 from observability.logs import about
@@ -31,15 +30,14 @@ from .intake import BadRequest, Intake, Limits, Tokenizer, admit, mailbox, read
 from .recorder import Recorder
 from .roster import BEAT_INTERVAL_S
 from .router_metrics import router_points
-from .routing import Asked, RouterCore, RouterInput, Ticked, Undelivered, Wished, Withdrawn
+from .routing import Asked, RouterCore, RouterInput, Ticked, Undelivered, Withdrawn
 from .version_store import VersionStore
 from .versioning import Versioning
+from .wishes import Wishes
 
 logger = logging.getLogger("microserve.router")
 
 TICK_S = 0.25
-ENOUGH_OF_AN_ID = 6
-"""Hexadecimal digits: other routers have flows, too, that may begin alike."""
 
 
 class Desk(Struct, frozen=True):
@@ -89,6 +87,7 @@ class RouterHost:
         self._versioning = Versioning(versions, bus, self._feed) if versions else None
         self._carrier = Carrier(bus, sink)
         self._rejected = Counter[str]()
+        self._wishes = Wishes(bus, core, self._feed, clock)
         self._tasks: asyncio.TaskGroup
         self.ready = asyncio.Event()
         """Set when requests are taken."""
@@ -120,9 +119,7 @@ class RouterHost:
         await self.bus.subscribe(subjects.event(router), self._on_report)
         await self.bus.subscribe(subjects.tokens(router), self._on_tokens)
         await self.bus.subscribe(subjects.every_cancel, self._on_cancel)
-        await self.bus.subscribe(subjects.every_move, self._on_move)
-        await self.bus.subscribe(subjects.watch, self._on_watch)
-        await self.bus.subscribe(subjects.look(router), self._on_look)
+        await self._wishes.listen()
         if self._versioning:
             await self._versioning.start()
         await asyncio.sleep(self.patience.settle_s)
@@ -144,38 +141,6 @@ class RouterHost:
 
     async def _on_cancel(self, message: Message) -> None:
         await self._feed(Withdrawn(message.subject.split(".")[-2]))
-
-    async def _on_move(self, message: Message) -> None:
-        """An operator's wish. Of all routers the one answers that has the flow."""
-        begin, engine = message.subject.split(".")[-2], message.payload.decode(errors="replace")
-        flow = self._flow_of(begin)
-        if flow is None:
-            return
-        known = self.core.engines_of(self.core.flows[flow])
-        answer: Accepted | Refused = Accepted()
-        if engine in known:
-            await self._feed(Wished(flow, engine))
-        else:
-            why = f"no engine {engine[:80]!r} for this flow; there are {', '.join(known)}"
-            answer = Refused("Move", "no_engine", why)
-        if message.reply:
-            await self.bus.publish(message.reply, encode_json(answer))
-
-    def _flow_of(self, begin: str) -> str | None:
-        """The flow whose id begins so, as people write it; None where it is not one."""
-        if begin in self.core.flows:
-            return begin
-        found = [flow for flow in self.core.flows if flow.startswith(begin)]
-        return found[0] if len(found) == 1 and len(begin) >= ENOUGH_OF_AN_ID else None
-
-    async def _on_watch(self, message: Message) -> None:
-        await self._feed_decoded(message, Watching)
-
-    async def _on_look(self, message: Message) -> None:
-        """Somebody wants to see one flow, whose id is the payload."""
-        if message.reply and self._may_answer(message):
-            looked = self.core.look(message.payload.decode(errors="replace"), self.clock())
-            await self.bus.publish(message.reply, encode(looked))
 
     async def _feed_decoded(self, message: Message, kind: type[RouterInput]) -> None:
         try:

@@ -49,7 +49,7 @@ class Diagram(Struct, frozen=True):
 
 def diagram(strategy: Strategy) -> Diagram:
     """The same for the same strategy."""
-    found = drawing(strategy)
+    found = _downwards(drawing(strategy))
     main = tuple(arrow for arrow in found.arrows if not _gives_up(arrow))
     ways = {(arrow.before, arrow.after) for arrow in main}
     rest = tuple(
@@ -58,6 +58,25 @@ def diagram(strategy: Strategy) -> Diagram:
         if _gives_up(arrow) and (arrow.before, arrow.after) not in ways
     )
     return Diagram(found.states, _lines(found, main), _lines(found, rest))
+
+
+def _downwards(found: Drawing) -> Drawing:
+    """Its states in an order in which flows go down, but where they come back to a state."""
+    ways = {name: [a.after for a in found.arrows if a.before == name] for name in found.states}
+    ordered: list[str] = []
+    seen: set[str] = set()
+
+    def visit(state: str) -> None:
+        if state in seen:
+            return
+        seen.add(state)
+        for after in ways[state]:
+            visit(after)
+        ordered.append(state)
+
+    for state in found.states:
+        visit(state)
+    return Drawing(tuple(reversed(ordered)), found.arrows)
 
 
 def _gives_up(arrow: Arrow) -> bool:

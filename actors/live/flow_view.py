@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from observability import names
 from observability.details import details
 from observability.shares import shares
-from observability.spans import Span
+from observability.spans import Attributes, Span
 from observability.tree import Row, arrange
 from observability.waterfall import MAX_ROWS, where_time_went
 
@@ -71,8 +71,7 @@ def flow_view(
     rows = arrange([*stored, *(looked.spans if looked else ())])
     if not rows:
         return None
-    root = rows[0].span
-    attributes = root.attributes
+    root, attributes = rows[0].span, _attributes(rows)
     view = FlowView(
         flow,
         str(attributes.get(names.VERSION, attributes.get(names.ORCHESTRATION, ""))),
@@ -84,6 +83,13 @@ def flow_view(
         where_time_went(shares(rows)),
     )
     return _with_texts(view, looked, spell) if looked else view
+
+
+def _attributes(rows: Sequence[Row]) -> Attributes:
+    """What the router says of the request; it need not be the root: whoever asked may have begun
+    the trace."""
+    found = (row.span.attributes for row in rows if row.span.name == names.REQUEST)
+    return next(found, rows[0].span.attributes)
 
 
 def _with_texts(view: FlowView, looked: Looked, spell: Spell | None) -> FlowView:

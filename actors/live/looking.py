@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Final, Self
 
 from bus.codec import Undecodable, decode, encode
 from bus.interface import Bus, BusError, Message
@@ -41,7 +41,7 @@ class Viewer:
         except asyncio.QueueFull:
             self._needs_all = True
 
-    def __aiter__(self) -> AsyncIterator[Whole | Change]:
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Whole | Change:

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bench import hop, pages, tokens, tracing, transport, transport_faults, transport_growth
+from bench import hop, live, pages, tokens, tracing, transport, transport_faults, transport_growth
 from bench.crew import Crew, PartyFailed, cpu_s
 from bench.parties.conversation import Ready
 from bench.parties.fleet import ActorConfig
@@ -19,6 +19,7 @@ from bench.report import Result
 from bus.server import EmbeddedServer
 
 SHORT_HOP = hop.Plan(num_rounds=1, num_hops=5, num_in_flight_hops=70)
+SHORT_LIVE = live.Plan(num_engines=3, num_flows=4, warm_s=0.1, seconds=1.0, with_page=False)
 SHORT_TRACING = tracing.Plan(num_rounds=1, num_flows=20, num_tokens=4)
 SHORT_TOKENS = tokens.Plan(
     num_streams=3, num_rounds=1, num_steps=4, num_paced_steps=2, paced_interval_s=0.001
@@ -68,6 +69,7 @@ def test_transfers_are_counted_by_size_and_by_how_many_there_are() -> None:
             lambda: hop.measure(SHORT_HOP),
             {"command_to_event_vs_raw", "untraced_command_to_event_vs_raw"},
         ),
+        (lambda: live.measure(SHORT_LIVE), {"router_cpu_watched_vs_not"}),
         (lambda: tracing.measure(SHORT_TRACING), {"cpu_sampled_vs_off", "cpu_all_vs_off"}),
         (
             lambda: tokens.measure(SHORT_TOKENS),
@@ -79,7 +81,7 @@ def test_transfers_are_counted_by_size_and_by_how_many_there_are() -> None:
             },
         ),
     ],
-    ids=["hop", "tokens"],
+    ids=["hop", "live", "tracing", "tokens"],
 )
 def test_a_benchmark_finds_the_ratios_it_promises_and_leaves_no_process(
     measure: Callable[[], Coroutine[Any, Any, Result]], ratios: set[str]

@@ -81,6 +81,7 @@ class Tab:
     number: int = 0
     complaints: list[str] = field(default_factory=list)
     """Exceptions and errors that the page has logged."""
+    loaded: bool = False
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
         self.number += 1
@@ -93,6 +94,14 @@ class Tab:
                     assert "error" not in heard, heard["error"]
                     return dict(heard["result"])
                 self._note(heard)
+
+    async def open(self, url: str) -> None:
+        """Returns when the page is there, with its scripts."""
+        self.loaded = False
+        await self.call("Page.navigate", url=url)
+        async with asyncio.timeout(WITHIN_S):
+            while not self.loaded:
+                self._note(json.loads(await self.socket.receive_str()))
 
     async def run(self, script: str) -> Any:
         """The value of a JavaScript expression."""
@@ -139,6 +148,7 @@ class Tab:
 
     def _note(self, heard: dict[str, Any]) -> None:
         params = heard.get("params", {})
+        self.loaded = self.loaded or heard.get("method") == "Page.loadEventFired"
         if heard.get("method") == "Runtime.exceptionThrown":
             self.complaints.append(str(params["exceptionDetails"]))
         elif heard.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
@@ -158,7 +168,7 @@ async def tab(address: str, url: str = "", scheme: str = "light") -> AsyncIterat
         await page.call("Log.enable")
         await page.size(1280, 720, scheme)
         if url:
-            await page.call("Page.navigate", url=url)
+            await page.open(url)
         try:
             yield page
         finally:

@@ -78,8 +78,8 @@ function flowParts(view) {
     ["answer", view.answers.length ? `${view.answers.map((a) => a.num_tokens).join(" + ")} tokens` : null],
   ].filter(([, value]) => value);
   return [
-    el("dl", { class: "facts" }, ...facts.flatMap(([name, value]) =>
-      [el("dt", {}, name), el("dd", { "data-fact": name }, value)])),
+    el("dl", { class: "facts" }, ...facts.map(([name, value]) =>
+      el("div", {}, el("dt", {}, name), el("dd", { "data-fact": name }, value)))),
     el("h3", {}, "Waterfall"),
     waterfall(view),
     el("p", { class: "went" }, view.where_time_went),

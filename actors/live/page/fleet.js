@@ -66,6 +66,8 @@ export class Fleet {
     if (few !== this.few) this.shown.clear();
     this.few = few;
     place(this.box, this.shown, sorted, (engine) => this.made(engine), (item, engine) => {
+      if (item.shows === engine) return; // nothing was heard of it since
+      item.shows = engine;
       item.className = `engine ${engine.status}`;
       item.title = about(engine);
       item.setAttribute("aria-label", about(engine));
@@ -110,6 +112,8 @@ export class Fleet {
       (engine) => el("tr", { "data-row": engine.name },
         ...COLUMNS.map(([, write]) => el("td", {}, write ? null : pages(engine)))),
       (row, engine) => {
+        if (row.shows === engine) return;
+        row.shows = engine;
         row.className = engine.status;
         COLUMNS.forEach(([, write], i) => {
           if (write) setText(row.children[i], write(engine));

@@ -36,6 +36,7 @@ export function layout(diagram, width, height) {
       labelAt: labelAt(bar, line, labels[i].length, x(line.column)),
     })),
     quiet: diagram.quiet.map((line) => way(diagram, bar, line, quietX(line.column))),
+    routes: new Map(), // found so far, from one state to another
   };
 }
 

@@ -203,6 +203,7 @@ for (const button of document.querySelectorAll("nav button")) {
   button.addEventListener("click", () => show(button.dataset.view));
 }
 for (const id of ["left", "right"]) $(id).addEventListener("change", render);
+$("status").addEventListener("click", () => stream.restart());
 $("pause").addEventListener("click", togglePause);
 $("theme").addEventListener("click", KEYS.t);
 $("help").addEventListener("click", KEYS["?"]);

@@ -1,9 +1,11 @@
 // Flows in motion: the diagram of a strategy with a dot for every flow, in its state's bar.
 
+import { setText } from "./format.js";
 import { layout, route } from "./layout.js";
-import { setText, svg } from "./format.js";
+import { picture } from "./picture.js";
 
 const MOVE_MS = 650;
+const FRAME_MS = 30; // between two pictures: smooth enough for dots, and half of the work
 const FADE_MS = 1800;
 const RADII = [5, 4, 3, 2.2, 1.6];
 const GAP = 2.5;
@@ -60,27 +62,9 @@ export class Stage {
   }
 
   draw() {
-    const parts = [head()];
-    for (const line of this.plan.quiet) parts.push(path(line, "quiet"));
-    for (const line of this.plan.lines) parts.push(path(line, "way"));
-    this.counts = new Map();
-    for (const [state, bar] of this.plan.bars) parts.push(...this.bar(state, bar));
-    for (const line of this.plan.lines) parts.push(path(line, "behind"), label(line));
+    const { parts, counts } = picture(this.plan);
+    this.counts = counts;
     this.picture.replaceChildren(...parts);
-  }
-
-  bar(state, bar) {
-    const middle = bar.y + bar.h / 2;
-    const count = svg("text", { class: "count", "data-state": state, "text-anchor": "end",
-      x: bar.x + bar.w - 12, y: middle + 5 }, "0");
-    this.counts.set(state, count);
-    const note = { Idle: "waits for room", Done: "just ended" }[state];
-    return [
-      svg("rect", { class: "bar", x: bar.x, y: bar.y, width: bar.w, height: bar.h, rx: 7 }),
-      svg("text", { class: "state", x: bar.x + 12, y: middle + (note ? -2 : 4) }, state),
-      ...(note ? [svg("text", { class: "note", x: bar.x + 12, y: middle + 13 }, note)] : []),
-      count,
-    ];
   }
 
   // How many flows are in each state, as text: what the dots say, for who cannot see them.
@@ -171,7 +155,7 @@ export class Stage {
 
   go(dot, row) {
     const from = [dot.x, dot.y];
-    const ways = route([...this.plan.lines, ...this.plan.quiet], dot.row ?? "Idle", row);
+    const ways = this.route(dot.row ?? "Idle", row);
     const fresh = dot.row === null;
     this.put(dot, row);
     const to = [dot.x, dot.y];
@@ -180,6 +164,13 @@ export class Stage {
     dot.since = performance.now();
     [dot.x, dot.y] = from;
     return this.wake();
+  }
+
+  route(before, after) {
+    const name = `${before} ${after}`;
+    const { routes, lines, quiet } = this.plan;
+    if (!routes.has(name)) routes.set(name, route([...lines, ...quiet], before, after));
+    return routes.get(name);
   }
 
   // --- drawing: only while something moves ---
@@ -192,10 +183,13 @@ export class Stage {
   }
 
   frame(now) {
-    const moving = this.step(now);
-    this.paint(now);
-    this.drawing = moving;
-    if (moving) requestAnimationFrame((next) => this.frame(next));
+    const isDue = now - (this.painted ?? 0) >= FRAME_MS;
+    if (isDue) {
+      this.painted = now;
+      this.drawing = this.step(now);
+      this.paint(now);
+    }
+    if (this.drawing) requestAnimationFrame((next) => this.frame(next));
   }
 
   step(now) {
@@ -272,23 +266,4 @@ function along(points, share) {
     rest -= length;
   }
   return points[points.length - 1];
-}
-
-function head() {
-  const marker = svg("marker", { id: "head", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7,
-    markerHeight: 7, orient: "auto" }, svg("path", { class: "head", d: "M0 0L8 4L0 8z" }));
-  return svg("defs", {}, marker);
-}
-
-function path(line, kind) {
-  const d = line.points.map(([x, y], i) => `${i ? "L" : "M"}${x} ${y}`).join("");
-  const end = kind === "behind" ? null : "url(#head)";
-  return svg("path", { class: kind, d, "marker-end": end });
-}
-
-function label(line) {
-  const [x, y] = line.labelAt;
-  const lines = line.label.map(({ text, sent }, i) =>
-    svg("text", { class: sent ? "sent" : "event", x, y: y + i * 13 }, text));
-  return svg("g", {}, svg("title", {}, line.full), ...lines);
 }

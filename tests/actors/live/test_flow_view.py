@@ -68,6 +68,16 @@ def test_a_flow_of_the_past_is_shown_from_the_store_alone() -> None:
     assert (view.state, view.goes_on, view.prompt) == ("finished", False, None)
 
 
+def test_what_became_of_a_flow_is_found_below_the_span_of_whoever_asked() -> None:
+    asked = span("POST /v1/chat/completions", 9.0, 13.0)
+    over = span(names.REQUEST, 10.0, 12.0, 4, attributes={names.OUTCOME: "finished"})
+
+    view = flow_view("f", None, (asked, over), spell)
+
+    assert view is not None
+    assert (view.state, view.goes_on, view.duration_s) == ("finished", False, 4.0)
+
+
 def test_a_flow_that_nobody_knows_has_no_view() -> None:
     assert flow_view("f", None, (), spell) is None
 

@@ -1,0 +1,108 @@
+"""Who looks is told; when nobody does any more, nothing is heard or asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from actors.clock import monotone
+from actors.live.looking import BEHIND, Live, Viewer
+from actors.live.scene import Change, Scene, Whole
+from bus.codec import decode, encode
+from bus.interface import Message
+from bus.memory import MemoryBroker, MemoryBus
+from bus.messages import Beat
+from bus.moves import Moves, Sighting, Watching
+from bus.subjects import Subjects
+
+BEAT = encode(Beat("e0", 1, "m", "both", 0, 9, 9, 16, 99, "c"))
+SEEN = Sighting("f", "s@1", "Sending", 0.0)
+
+
+class Router:
+    """Hears who looks, and tells what it is told to."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self.bus = bus
+        self.watched: asyncio.Queue[Watching] = asyncio.Queue()
+
+    async def listen(self) -> None:
+        async def on_watch(message: Message) -> None:
+            self.watched.put_nowait(decode(message.payload, Watching))
+
+        await self.bus.subscribe("ms.watch", on_watch)
+
+    async def tell(self, sequence: int, whole: bool = False) -> None:
+        moves = Moves("r0", sequence, 0.0, whole, seen=(SEEN,))
+        await self.bus.publish("ms.router.r0.moves", encode(moves))
+
+
+@asynccontextmanager
+async def live() -> AsyncIterator[tuple[Live, Router]]:
+    broker = MemoryBroker()
+    async with MemoryBus(broker) as ours, MemoryBus(broker) as theirs:
+        router = Router(theirs)
+        await router.listen()
+        looking = Live(ours, Subjects(), monotone())
+        running = asyncio.create_task(looking.run())
+        try:
+            async with asyncio.timeout(30):
+                yield looking, router
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_who_begins_to_look_asks_for_everything_and_then_only_says_that_he_looks() -> None:
+    async with live() as (looking, router):
+        with looking.look() as viewer:
+            first = await router.watched.get()
+            await router.tell(1, whole=True)
+            second = await router.watched.get()
+            async for told in viewer:
+                if told.flows:
+                    break
+
+        assert (first, second) == (Watching(whole=True), Watching())
+
+
+async def test_a_message_that_was_missed_makes_it_ask_again() -> None:
+    async with live() as (looking, router):
+        with looking.look():
+            await router.watched.get()
+            await router.tell(1, whole=True)
+            await router.tell(3)
+
+            assert await router.watched.get() == Watching(whole=True)
+
+
+async def test_when_nobody_looks_any_more_nothing_is_heard() -> None:
+    async with live() as (looking, router):
+        with looking.look() as viewer:
+            await router.watched.get()
+            await router.bus.publish("ms.beat.e0", BEAT)
+            async for told in viewer:
+                if told.engines:
+                    break
+        while looking.scene.engines:  # noqa: ASYNC110 - it forgets at its next turn
+            await asyncio.sleep(0.01)
+
+        await router.bus.publish("ms.beat.e0", BEAT)
+        await router.bus.flush()
+
+        assert looking.scene.engines == ()
+
+
+async def test_a_viewer_who_is_far_behind_gets_the_whole_scene_again() -> None:
+    viewer = Viewer(Scene(), lambda: 7.0)
+    first = await anext(viewer)
+    for number in range(BEHIND + 1):
+        viewer.tell(Change(float(number)))
+
+    again = await anext(viewer)
+    viewer.tell(Change(9.0))
+
+    assert isinstance(first, Whole)
+    assert isinstance(again, Whole)
+    assert await anext(viewer) == Change(9.0)
