@@ -85,7 +85,10 @@ async def play(
         await asyncio.sleep(due.at_s - (time.monotonic() - began))
         prompt = tuple((token + salt) % 4096 for token in due.prompt)
         request = GenerateRequest(
-            prompt=prompt, max_tokens=due.answer_tokens, orchestration=orchestration
+            prompt=prompt,
+            max_tokens=due.answer_tokens,
+            ignore_eos=True,
+            orchestration=orchestration,
         )
         clock: Callable[[], float] = lambda: time.monotonic() - began - due.at_s  # noqa: E731
         try:

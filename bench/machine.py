@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -36,10 +38,10 @@ class Watch(Struct, frozen=True):
 
     @classmethod
     def begin(cls) -> Self:
-        return cls(_our_cpu_s(), _all_cpu_s(), time.monotonic())
+        return cls(our_cpu_s(), _all_cpu_s(), time.monotonic())
 
     def machine(self) -> Machine:
-        """The machine, with what others did since. Children count as ours once they have ended."""
+        """The machine, with what others did since."""
         return Machine(
             cpu=_cpu(),
             cores=len(os.sched_getaffinity(0)),
@@ -47,18 +49,36 @@ class Watch(Struct, frozen=True):
             kernel=platform.release(),
             python=platform.python_version(),
             versions=_versions(),
-            load_by_others=self._load_by_others(),
+            load_by_others=self.load_by_others(),
         )
 
-    def _load_by_others(self) -> float:
-        others_s = (_all_cpu_s() - self.all_s) - (_our_cpu_s() - self.ours_s)
+    def load_by_others(self) -> float:
+        """Share of all cores that was used, and not by us or our children, since it began."""
+        others_s = (_all_cpu_s() - self.all_s) - (our_cpu_s() - self.ours_s)
         available_s = (time.monotonic() - self.at_s) * (os.cpu_count() or 1)
         return round(min(max(others_s / available_s, 0.0), 1.0), 3) if available_s else 0.0
 
 
-def _our_cpu_s() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+def our_cpu_s() -> float:
+    """Of this process, of its children and theirs, those that have ended included."""
+    return sum(map(_cpu_s, _family(os.getpid())))
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has ended
+            for child in children.read_text().split():
+                yield from _family(int(child))
+
+
+def _cpu_s(pid: int) -> float:
+    """User and system, with its children's that it has waited for; 0 where it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _all_cpu_s() -> float:

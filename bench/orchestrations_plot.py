@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from .orchestrations import Point
+from .sweep_points import Point
 
 MEASURES: Final = (
     ("ttft_mean_s", "TTFT, mean"),

@@ -5,9 +5,11 @@ prefiller   |<-- backlog -->|<-- prompt[:split] -->|
 decoder     |<-- backlog -->|     (others)         |<-- prompt[split:] -->|<-- answer ... -->|
 ```
 
-A prompt keeps everybody waiting who is at its engine; an answer makes each step longer for all who
-decode beside it, and is kept waiting by the prompts that come later. Whoever leaves the others out
-fills one engine with everything and wonders at the time between tokens.
+A prompt keeps everybody waiting who is at its engine: those who decode there, and those who will
+come after it. How many will come nobody knows; as many as are there now is a fair guess, since where
+a queue is long, much comes. So those ahead of it count, too, and leaving them out drowns the
+prefiller. An answer makes each step longer for all who decode beside it, and is itself kept waiting
+by prompts that come later.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ class Stepping:
         self, parts: Parts, runner: Runner, clock: Callable[[], float], desks: Desks
     ) -> None:
         self._parts, self._runner, self._clock, self._desks = parts, runner, clock, desks
+        self._ended_s = clock()
 
     def step(self, now: float) -> list[Outcome]:
         began_s = self._clock()
@@ -47,8 +48,9 @@ class Stepping:
             logger.exception("%s: a batch of %d failed", self._parts.config.name, len(work))
             self._parts.counters.failed_steps += 1
             return [outcome for piece in work for outcome in self._failed(piece, error)]
-        took_s = self._clock() - began_s
-        self._count(work, took_s)
+        between_s, self._ended_s = began_s - self._ended_s, self._clock()
+        took_s = self._ended_s - began_s
+        self._count(work, took_s, between_s)
         outcomes: list[Outcome] = []
         for piece, sampled in zip(work, results, strict=True):
             outcomes += self._advanced(piece, sampled, now, now + took_s)
@@ -130,7 +132,9 @@ class Stepping:
             outcomes = [self._desks.delivering.refuse(flow, sequence, refusal)]
         return outcomes + self._parts.settle(flow)
 
-    def _count(self, work: list[Work], took_s: float) -> None:
+    def _count(self, work: list[Work], took_s: float, between_s: float) -> None:
+        """Whoever decodes has waited for this step since the last one ended: what was done between
+        the two is a part of what his token took."""
         counters = self._parts.counters
         counters.steps += 1
         counters.step_s += took_s
@@ -139,7 +143,7 @@ class Stepping:
         prefilled = sum(piece.num_tokens for piece in work) - decoded
         counters.decode_tokens += decoded
         counters.prefill_tokens += prefilled
-        counters.rates.stepped(prefilled, decoded, took_s)
+        counters.rates.stepped(prefilled, decoded, took_s + between_s if decoded else took_s)
 
 
 def _note_prefill(piece: Work, begin_s: float, end_s: float) -> None:

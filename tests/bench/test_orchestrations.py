@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from bench.load import Kind, Workload, plan
-from bench.orchestrations import Point, Sweep, figures, ratios, run, table
+from bench.load import Kind, Seen, Workload, plan
+from bench.orchestrations import add, read, result
 from bench.orchestrations_plot import plot
+from bench.sweep import ADAPTIVE, STATIC, Cell, Run, Sweep, cells
+from bench.sweep_points import Point, figures, points, ratios, table
 
 LONG, SHORT = Kind(40, 2), Kind(8, 6)
 SHIFTING = Workload("d", "a mix", (LONG, SHORT), (5.0,))
@@ -49,9 +53,11 @@ def point(
 POINTS = [
     point("a", "data_parallel", 1.0, 4.0),
     point("a", "disaggregated", 2.0, 2.0),
+    point("a", "balanced", 3.0, 9.0),
     point("a", "adaptive", 1.1, 3.0),
     point("d", "data_parallel", 3.0, 5.0),
     point("d", "disaggregated", 2.0, 6.0),
+    point("d", "balanced", 3.0, 9.0),
     point("d", "adaptive", 1.5, 4.5),
 ]
 
@@ -62,6 +68,45 @@ def test_each_ratio_compares_what_its_name_says() -> None:
         "adaptive_worst_vs_best_static": pytest.approx(1.1),
         "adaptive_on_shift_vs_best_static": pytest.approx(0.75),
     }
+
+
+def test_a_point_where_a_strategy_is_missing_compares_nothing() -> None:
+    begun = point("b", "data_parallel", 0.001, 0.001)
+
+    assert ratios([*POINTS, begun]) == ratios(POINTS)
+    assert "| b, 1/s | data_parallel |" in table([*POINTS, begun])
+
+
+def cell_run(strategy: str, seed: int, *jct_s: float, error: str = "") -> Run:
+    cell = Cell("m", "a", 1.0, seed, strategy)
+    seen = [Seen(0.1, 0.01, s) for s in jct_s] + ([Seen(error=error)] if error else [])
+    return Run(cell, tuple(seen))
+
+
+def test_the_requests_of_all_seeds_make_one_point() -> None:
+    [found] = points([cell_run("x", 1, 1.0, 2.0), cell_run("x", 2, 6.0, error="no end")])
+
+    assert (found.num_requests, found.num_failed) == (4, 1)
+    assert (found.jct_mean_s, found.jct_p99_s) == (pytest.approx(3.0), 2.0)
+
+
+def test_strategies_are_measured_side_by_side_and_every_point_once_before_any_twice() -> None:
+    found = list(cells(Sweep((SHIFTING,), seeds=(1, 2))))
+
+    assert [c.strategy for c in found[:4]] == [*STATIC, ADAPTIVE]
+    assert [c.seed for c in found] == [1] * 4 + [2] * 4
+
+
+async def test_a_file_that_has_everything_is_left_as_it_is(tmp_path: Path) -> None:
+    sweep = Sweep((SHIFTING,), seeds=(1,), model="m")
+    runs = [Run(cell, (Seen(0.1, 0.01, 1.0),)) for cell in cells(sweep)]
+    path = tmp_path / "runs.jsonl"
+    path.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in runs))
+
+    await add(path, sweep, within_s=60.0)
+
+    assert read(path) == runs
+    assert set(result(read(path)).ratios) == set(result(read(path)).targets)
 
 
 def test_a_failure_is_not_hidden_in_the_figures() -> None:
@@ -79,11 +124,15 @@ def test_the_picture_is_written(tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "sweep.svg").read_text()
 
 
-def test_a_short_sweep_on_real_engines_finds_its_ratios_and_loses_no_request() -> None:
-    strategies = ("data_parallel", "disaggregated", "adaptive")
+def test_a_short_sweep_on_real_engines_goes_on_where_it_was_broken_off(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    sweep = Sweep((SHIFTING,), seconds=1.0, seeds=(1,), warm_up_s=0.3)
+    known = [Run(cell, (Seen(0.1, 0.01, 1.0),)) for cell in cells(sweep)][:2]
+    path.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in known))
 
-    found = run(Sweep((SHIFTING,), strategies, seconds=1.0, seeds=(1,), warm_up_s=0.3))
+    asyncio.run(add(path, sweep, within_s=60.0))
 
-    assert set(found.ratios) == set(found.targets)
-    assert all(0 < ratio < 100 for ratio in found.ratios.values())
-    assert not any("FAILED" in str(figure) for figure in found.figures.values())
+    runs = read(path)
+    assert runs[:2] == known
+    assert [one.cell for one in runs] == list(cells(sweep))
+    assert all(seen.jct_s > 0 and not seen.error for one in runs for seen in one.seen)

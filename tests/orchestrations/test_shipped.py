@@ -5,19 +5,17 @@ from __future__ import annotations
 import pytest
 from msgspec import Struct
 
+from bench.strategies.in_turn import in_turn
 from bus.messages import (
     Answer,
     Cancelled,
     EngineLost,
     Event,
     Matched,
-    Prepared,
     Query,
     Refused,
     Release,
     Released,
-    RemoteSend,
-    Sent,
     Submitted,
     Suspend,
     Suspended,
@@ -67,16 +65,6 @@ def test_the_loss_of_an_engine_that_is_not_part_of_the_job_changes_nothing(shape
     ]
 
     assert all(m.after.state == m.before.state and not m.commands for m in losses)
-
-
-def in_turn(state: State, event: Event) -> Step:
-    """The decoder is told to generate when the router has heard that all has arrived."""
-    match state, event:
-        case Preparing(job), Prepared(grant, matched) if matched < job.split:
-            return Sending(job), [RemoteSend(job.prefill, job.prompt, grant, matched, job.split)]
-        case Sending(job), Sent():
-            return generate(job)
-    return disaggregated(state, event)
 
 
 class Ending(Struct, frozen=True, tag=True):

@@ -1,0 +1,1 @@
+"""Strategies to measure against: each does one thing as we do not."""
