@@ -37,7 +37,7 @@ LINKS: Final = {SHARED: 1, TENTH: 10, HUNDREDTH: 100}
 class Plan(Struct, frozen=True):
     lengths: tuple[int, ...] = (256, 512, 1024, 2048)
     links: tuple[str, ...] = tuple(LINKS)
-    repeats: int = 3
+    repeats: int = 2
     threads: int = 1
     model: str | None = None
 
@@ -48,7 +48,7 @@ class Point(Struct, frozen=True):
     link: str
     num_tokens: int
     alone_s: float
-    """The same engine's prefill of as long a prompt, sent to nobody, in the same round."""
+    """The prefill of as long a prompt, sent to nobody, in the same round."""
     prefill_s: float
     exposed_s: float
     """From the end of the prefill until the receiver's word that it has everything."""
@@ -71,7 +71,8 @@ async def measure(plan: Plan) -> list[Point]:
         points: list[Point] = []
         for _ in range(plan.repeats):
             for num_tokens in plan.lengths:
-                points += [await lab.point(link, num_tokens) for link in plan.links]
+                alone_s = await lab.alone_s(num_tokens)
+                points += [await lab.point(link, num_tokens, alone_s) for link in plan.links]
         return points
 
 
@@ -87,16 +88,19 @@ class _Lab:
         """Senders of slower links are told what the first one reached, once everything is warm."""
         self._receiver = await self._start("receiver", None)
         self._senders[SHARED] = await self._start("sender", None)
-        warm = [await self._send(SHARED, max(self._plan.lengths)) for _ in range(2)][-1]
+        warm = [await self._send(SHARED, self._plan.lengths[n]) for n in (0, 0, -2)][-1]
         speed = warm.sent.num_bytes / warm.sent.write_s
         for link in self._plan.links:
             if link not in self._senders:
                 self._senders[link] = await self._start(f"sender {link}", speed / LINKS[link])
                 await self._send(link, min(self._plan.lengths))
 
-    async def point(self, link: str, num_tokens: int) -> Point:
+    async def alone_s(self, num_tokens: int) -> float:
+        """Of a prompt that is sent to nobody."""
         question = Prefill(self._flow(), self._prompt(num_tokens))
-        alone_s = await self._senders[link].ask(question, float)
+        return await self._senders[SHARED].ask(question, float)
+
+    async def point(self, link: str, num_tokens: int, alone_s: float) -> Point:
         done = await self._send(link, num_tokens)
         sent = done.sent
         return Point(

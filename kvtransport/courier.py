@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -18,7 +17,7 @@ from typing import Self
 import numpy as np
 from msgspec import Struct
 
-from bus.transfers import Arrived, Delivered, Fenced, PoolShape, SendFailed, TransferEvent
+from bus.transfers import PoolShape, TransferEvent
 from bus.wire import GrantRefused
 
 from . import grants
@@ -34,7 +33,8 @@ from .pacing import Limited, Pace, Unlimited
 from .receiving import Receiver
 from .sending import Sender
 from .staging import STAGING_BYTES
-from .transport import Transport, TransportClosed, TransportStatistics
+from .tally import CourierStatistics, Tally
+from .transport import Transport, TransportClosed
 
 _CLOSING = "the engine is closing"
 _CLOSING_S = 1.0
@@ -56,21 +56,6 @@ class CourierConfig(Struct, frozen=True):
 
     def pace(self, clock: Callable[[], float]) -> Pace:
         return Unlimited() if self.max_bytes_per_s is None else Limited(self.max_bytes_per_s, clock)
-
-
-class CourierStatistics(Struct, frozen=True):
-    granted: int
-    arrived: int
-    fenced: int
-    opened: int
-    delivered: int
-    send_failed: int
-    refused: int
-    """Grants that `Courier.open` did not take."""
-    delivered_bytes: int
-    bad_messages: int
-    """Messages of peers that could not be read; each was ignored."""
-    transport: TransportStatistics
 
 
 def steady_clock() -> Callable[[], float]:
@@ -107,9 +92,7 @@ class Courier:
         means = Means(transport, memory, config.shape, config.pace(clock))
         self._clerk = Clerk(self._ledger, means, clock, self._tell)
         self._serials = itertools.count(1)
-        self._lock = threading.Lock()
-        self._names: set[Name] = set()
-        self._counts = dict.fromkeys(CourierStatistics.__struct_fields__[:-2], 0)
+        self._tally = Tally()
         self._closed = False
         transport.start(self._clerk)
 
@@ -131,7 +114,7 @@ class Courier:
         shape, granted = self._config.shape, as_pages(pages)
         grants.check_range(shape, begin, end, len(granted))
         check_pages(shape, granted)
-        self._claim((flow, attempt))
+        self._tally.claim((flow, attempt))
         grant = Grant(
             engine=self._config.engine,
             epoch=self._config.epoch,
@@ -170,8 +153,7 @@ class Courier:
         try:
             opened = self._check(flow, attempt, grant, begin, end)
         except GrantRefused:
-            with self._lock:
-                self._counts["refused"] += 1
+            self._tally.count("refused")
             raise
         self._hand_over("opened", (flow, attempt), lambda: self._ledger.open(opened, self._clock()))
 
@@ -193,13 +175,7 @@ class Courier:
         self._call(lambda: self._ledger.abort((flow, attempt), "aborted", self._clock()))
 
     def statistics(self) -> CourierStatistics:
-        with self._lock:
-            counts = dict(self._counts)
-        return CourierStatistics(
-            **counts,
-            bad_messages=self._clerk.bad_messages,
-            transport=self._transport.statistics(),
-        )
+        return self._tally.statistics(self._clerk.bad_messages, self._transport.statistics())
 
     def close(self) -> None:
         """Stop everything, wait up to a second for peers that still write, join the thread."""
@@ -222,29 +198,18 @@ class Courier:
                 f" {attempt} of {flow!r} was to be sent",
             )
         try:
-            self._claim((flow, attempt))
+            self._tally.claim((flow, attempt))
         except ValueError as error:
             raise GrantRefused("out_of_order", str(error)) from None
         return grant
-
-    def _claim(self, name: Name) -> None:
-        with self._lock:
-            if name in self._names:
-                raise ValueError(f"attempt {name[1]} of flow {name[0]!r} has a transfer here")
-            self._names.add(name)
 
     def _hand_over(self, what: str, name: Name, decide: Callable[[], list[Effect]]) -> None:
         try:
             self._call(decide)
         except TransportClosed:
-            self._release(name)
+            self._tally.release(name)
             raise
-        with self._lock:
-            self._counts[what] += 1
-
-    def _release(self, name: Name) -> None:
-        with self._lock:
-            self._names.discard(name)
+        self._tally.count(what)
 
     def _call(self, decide: Callable[[], list[Effect]]) -> None:
         self._transport.call(lambda: self._clerk.carry_out(decide()))
@@ -252,19 +217,5 @@ class Courier:
     # --- how it ends, on the transport's thread --------------------------------------------------
 
     def _tell(self, event: TransferEvent) -> None:
-        with self._lock:
-            self._names.discard((event.flow, event.attempt))
-            self._count(event)
+        self._tally.ended(event)
         self._on_event(event)
-
-    def _count(self, event: TransferEvent) -> None:
-        match event:
-            case Arrived():
-                self._counts["arrived"] += 1
-            case Fenced():
-                self._counts["fenced"] += 1
-            case Delivered(num_bytes=num_bytes):
-                self._counts["delivered"] += 1
-                self._counts["delivered_bytes"] += num_bytes
-            case SendFailed():
-                self._counts["send_failed"] += 1

@@ -108,6 +108,11 @@ class _Queue:
     window_flush: _Copies | None = None
     """Whose bytes have to land before more is issued."""
 
+    @property
+    def ends(self) -> bool:
+        """Whether what was issued last is to be flushed next."""
+        return bool(self.jobs) and isinstance(self.jobs[0], _Flush)
+
 
 class Outbox:
     """What is to be written, peer by peer. Not thread-safe."""
@@ -170,6 +175,7 @@ class Outbox:
             job = queue.jobs[0]
             if isinstance(job, _Flush):
                 queue.jobs.popleft()
+                queue.in_flight_bytes = 0  # it waits for all of them
                 self._flush(peer, job.transfer, job.done)
             elif budget >= LEAST_BYTES:
                 budget -= self._issue(peer, queue, job, budget)
@@ -191,7 +197,7 @@ class Outbox:
         part = job.next_part(budget)
         if job.is_over:
             queue.jobs.popleft()
-            if queue.jobs and isinstance(queue.jobs[0], _Flush):
+            if queue.ends:
                 self._carrier.alert(peer, job.memory)
         began = self._clock()
         job.begin(peer, job.memory, part)
@@ -199,7 +205,7 @@ class Outbox:
         num_bytes = part.total_bytes()
         self._pace.spend(num_bytes)
         queue.in_flight_bytes += num_bytes
-        if queue.in_flight_bytes >= WINDOW_BYTES:
+        if queue.in_flight_bytes >= WINDOW_BYTES and not queue.ends:
             queue.in_flight_bytes, queue.window_flush = 0, job
             self._flush(peer, job.transfer, lambda: self._reopen(queue))
         return max(num_bytes, SLICE_BYTES * len(part) // SLICE_RUNS)

@@ -179,6 +179,21 @@ def test_nothing_more_goes_out_until_a_full_window_has_landed() -> None:
     assert sum(num_bytes for _, _, num_bytes in carrier.puts) == 2 * WINDOW_BYTES
 
 
+def test_a_transfer_that_ends_with_a_window_is_flushed_once() -> None:
+    box, carrier, _ = outbox()
+    landed: list[str] = []
+    for _ in range(2):
+        box.put(1, A, b"", runs(1, WINDOW_BYTES))
+        box.flush(1, A, lambda: landed.append("landed"))
+
+    while box.turn() is not None:
+        pass
+
+    assert len(carrier.flushes) == 2
+    carrier.land()
+    assert landed == ["landed"] * 2
+
+
 def test_a_peer_that_waits_for_its_window_does_not_hold_up_another() -> None:
     box, carrier, _ = outbox()
     box.put(1, A, b"", runs(1, 2 * WINDOW_BYTES))
