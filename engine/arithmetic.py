@@ -20,6 +20,23 @@ class Linear(Protocol):
         ...
 
 
+class Linears(Protocol):
+    """Layers that see the same tokens."""
+
+    def __call__(self, x: Tensor) -> Sequence[Tensor]:
+        """What each of them makes of ``x``."""
+        ...
+
+
+class Separately(Struct, frozen=True):
+    """One after the other."""
+
+    linears: Sequence[Linear]
+
+    def __call__(self, x: Tensor) -> Sequence[Tensor]:
+        return [linear(x) for linear in self.linears]
+
+
 class Norm(Protocol):
     """Root mean square normalisation over the last axis."""
 
@@ -67,6 +84,10 @@ class Arithmetic(Protocol):
 
     def linear(self, weight: Tensor, bias: Tensor | None) -> Linear:
         """``weight`` is ``[out, in]``."""
+        ...
+
+    def together(self, linears: Sequence[Linear]) -> Linears:
+        """As one where it can: these layers, or what wraps them."""
         ...
 
     def norm(self, weight: Tensor, epsilon: float) -> Norm: ...

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from torch import Tensor
 
-from .arithmetic import Arithmetic, Attending, Linear, Norm
+from .arithmetic import Arithmetic, Attending, Linear, Linears, Norm
 from .checkpoint import Checkpoint
 from .lora import Adapters
 from .model_config import ModelConfig
@@ -19,9 +19,7 @@ from .runner import OnLayer
 
 
 class Attention(Struct, frozen=True):
-    query: Linear
-    key: Linear
-    value: Linear
+    queries_keys_values: Linears
     output: Linear
     query_norm: Norm | None
     key_norm: Norm | None
@@ -30,8 +28,7 @@ class Attention(Struct, frozen=True):
 
 
 class FeedForward(Struct, frozen=True):
-    gate: Linear
-    up: Linear
+    gate_up: Linears
     down: Linear
 
 
@@ -80,14 +77,15 @@ class Decoder(Struct, frozen=True):
     def _write(self, layer: Layer, x: Tensor, paged: Attending, cache: Tensor) -> Tensor:
         """Put this layer's keys and values into the pages; the queries come back."""
         x, attention = layer.attention_norm(x), layer.attention
-        queries = self._heads(attention.query(x), attention.query_norm)
-        keys = self._heads(attention.key(x), attention.key_norm)
-        return paged.write(cache, queries, keys, self._heads(attention.value(x), None))
+        queries, keys, values = attention.queries_keys_values(x)
+        queries = self._heads(queries, attention.query_norm)
+        keys = self._heads(keys, attention.key_norm)
+        return paged.write(cache, queries, keys, self._heads(values, None))
 
     def _feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
         normed, network = layer.feed_forward_norm(x), layer.feed_forward
-        gated = self.arithmetic.gated(network.gate(normed), network.up(normed))
-        return network.down(gated, x)
+        gate, up = network.gate_up(normed)
+        return network.down(self.arithmetic.gated(gate, up), x)
 
     def _heads(self, x: Tensor, norm: Norm | None) -> Tensor:
         heads = x.view(len(x), -1, self.config.head_dim)
@@ -154,10 +152,13 @@ class _Loading:
         query_size = config.num_heads * config.head_dim
         kv_size = config.num_kv_heads * config.head_dim
         normed = config.has_qk_norm
+        projections = [
+            self._linear(f"{prefix}.q_proj", hidden, query_size),
+            self._linear(f"{prefix}.k_proj", hidden, kv_size),
+            self._linear(f"{prefix}.v_proj", hidden, kv_size),
+        ]
         return Attention(
-            query=self._linear(f"{prefix}.q_proj", hidden, query_size),
-            key=self._linear(f"{prefix}.k_proj", hidden, kv_size),
-            value=self._linear(f"{prefix}.v_proj", hidden, kv_size),
+            queries_keys_values=self._arithmetic.together(projections),
             output=self._linear(f"{prefix}.o_proj", query_size, hidden),
             query_norm=self._norm(f"{prefix}.q_norm", config.head_dim) if normed else None,
             key_norm=self._norm(f"{prefix}.k_norm", config.head_dim) if normed else None,
@@ -166,9 +167,10 @@ class _Loading:
 
     def _feed_forward(self, prefix: str) -> FeedForward:
         hidden, inner = self._config.hidden_size, self._config.intermediate_size
+        gate = self._linear(f"{prefix}.gate_proj", hidden, inner)
+        up = self._linear(f"{prefix}.up_proj", hidden, inner)
         return FeedForward(
-            gate=self._linear(f"{prefix}.gate_proj", hidden, inner),
-            up=self._linear(f"{prefix}.up_proj", hidden, inner),
+            gate_up=self._arithmetic.together([gate, up]),
             down=self._linear(f"{prefix}.down_proj", inner, hidden),
         )
 

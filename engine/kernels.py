@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Sequence
 from ctypes import byref, c_float, c_long, c_void_p
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,23 @@ MAX_GROUP = 48
 """Query heads that may share a KV head."""
 
 
-class _Linear(ctypes.Structure):
+class _Layer(ctypes.Structure):
     _fields_ = (
-        ("x", c_void_p),
-        ("rows", c_long),
-        ("depth", c_long),
         ("weight", c_void_p),
         ("scales", c_void_p),
         ("columns", c_long),
         ("bias", c_void_p),
         ("out", c_void_p),
+    )
+
+
+class _Linear(ctypes.Structure):
+    _fields_ = (
+        ("x", c_void_p),
+        ("rows", c_long),
+        ("depth", c_long),
+        ("layers", c_void_p),
+        ("num_layers", c_long),
         ("add", c_long),
     )
 
@@ -67,6 +75,13 @@ class _Attention(ctypes.Structure):
         ("window", c_long),
         ("scale", c_float),
     )
+
+
+class Layer(Struct, frozen=True):
+    """What is multiplied by, and added."""
+
+    weight: Packed
+    bias: Tensor | None = None
 
 
 class Runs(Struct, frozen=True):
@@ -107,27 +122,28 @@ class Kernels:
             raise NoKernels(f"the system gives no {threads} threads")
         weakref.finalize(self, self._library.close_pool, self._pool)
 
-    def linear(
-        self, x: Tensor, weight: Packed, bias: Tensor | None = None, add: Tensor | None = None
-    ) -> Tensor:
+    def linear(self, x: Tensor, layer: Layer, add: Tensor | None = None) -> Tensor:
         """``[tokens, in]`` to ``x @ weight.T + bias``, ``[tokens, out]``; with ``add``, added to
         what is there, which is returned."""
-        _check(x, weight.size_in)
-        out = x.new_empty((len(x), weight.size_out)) if add is None else add
-        _check(out, weight.size_out)
-        job = _Linear(
-            x.data_ptr(),
-            len(x),
-            weight.size_in,
-            weight.panels.data_ptr(),
-            None if weight.scales is None else weight.scales.data_ptr(),
-            weight.size_out,
-            None if bias is None else bias.data_ptr(),
-            out.data_ptr(),
-            add is not None,
-        )
-        self._library.linear(self._pool, byref(job))
+        out = x.new_empty((len(x), layer.weight.size_out)) if add is None else add
+        self._multiply(x, (layer,), (out,), add is not None)
         return out
+
+    def linears(self, x: Tensor, layers: Sequence[Layer]) -> list[Tensor]:
+        """As `linear` for each layer; threads wait for each other once, not after each."""
+        outs = [x.new_empty((len(x), layer.weight.size_out)) for layer in layers]
+        self._multiply(x, layers, outs, add=False)
+        return outs
+
+    def _multiply(
+        self, x: Tensor, layers: Sequence[Layer], outs: Sequence[Tensor], add: bool
+    ) -> None:
+        for layer, out in zip(layers, outs, strict=True):
+            _check(x, layer.weight.size_in)
+            _check(out, layer.weight.size_out)
+        jobs = (_Layer * len(layers))(*map(_layer, layers, outs))
+        job = _Linear(*(x.data_ptr(), *x.shape), ctypes.addressof(jobs), len(layers), add)
+        self._library.linear(self._pool, byref(job))
 
     def norm(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """Root mean square normalisation of ``[..., size]`` over the last axis."""
@@ -203,6 +219,17 @@ def _load(library: Path) -> Any:
     loaded.open_pool.restype = c_void_p
     loaded.close_pool.argtypes = (c_void_p,)
     return loaded
+
+
+def _layer(layer: Layer, out: Tensor) -> _Layer:
+    weight, bias = layer.weight, layer.bias
+    return _Layer(
+        weight.panels.data_ptr(),
+        None if weight.scales is None else weight.scales.data_ptr(),
+        weight.size_out,
+        None if bias is None else bias.data_ptr(),
+        out.data_ptr(),
+    )
 
 
 def _check(tensor: Tensor, size: int) -> None:

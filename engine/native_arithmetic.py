@@ -10,10 +10,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 from torch import Tensor
 
-from .arithmetic import Paging
+from .arithmetic import Linear, Linears, Paging, Separately
 from .backend import Weights
 from .huge_memory import HugeArena
-from .kernels import MAX_GROUP, MAX_HEAD_DIM, Kernels, Runs
+from .kernels import MAX_GROUP, MAX_HEAD_DIM, Kernels, Layer, Runs
 from .model_config import ModelConfig
 from .packing import LANES, Packed, packed, packed_int8
 from .ragged import Batch, lay_out_tokens
@@ -24,11 +24,18 @@ PACKINGS: dict[Weights, Callable[[Tensor], Packed]] = {"float32": packed, "int8"
 
 class NativeLinear(Struct, frozen=True):
     kernels: Kernels
-    weight: Packed
-    bias: Tensor | None
+    layer: Layer
 
     def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
-        return self.kernels.linear(x, self.weight, self.bias, add)
+        return self.kernels.linear(x, self.layer, add)
+
+
+class NativeLinears(Struct, frozen=True):
+    kernels: Kernels
+    layers: tuple[Layer, ...]
+
+    def __call__(self, x: Tensor) -> Sequence[Tensor]:
+        return self.kernels.linears(x, self.layers)
 
 
 class NativeNorm(Struct, frozen=True):
@@ -68,7 +75,15 @@ class NativeArithmetic:
         self._arena = HugeArena()
 
     def linear(self, weight: Tensor, bias: Tensor | None) -> NativeLinear:
-        return NativeLinear(self.kernels, self._kept(PACKINGS[self.weights](weight)), bias)
+        kept = self._kept(PACKINGS[self.weights](weight))
+        return NativeLinear(self.kernels, Layer(kept, bias))
+
+    def together(self, linears: Sequence[Linear]) -> Linears:
+        """Separately where adapters wrap one of them."""
+        plain = [linear for linear in linears if isinstance(linear, NativeLinear)]
+        if len(plain) < len(linears):
+            return Separately(linears)
+        return NativeLinears(self.kernels, tuple(linear.layer for linear in plain))
 
     def _kept(self, weight: Packed) -> Packed:
         scales = None if weight.scales is None else self._arena.copied(weight.scales)

@@ -103,8 +103,6 @@ def lay_out_tokens(rows: Sequence[Row], page_size: int) -> Batch:
         ends=np.concatenate(
             [np.arange(end - len(r.choices), end) for r, end in zip(rows, ends, strict=True)]
         ),
-        chunks=tuple(_chunks(rows, ends, page_size)),
-        singles=tuple(_groups_of_singles(rows, ends, page_size)),
     )
 
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 from torch import Tensor
 from torch.nn import functional
 
-from .arithmetic import Paging
+from .arithmetic import Linear, Paging, Separately
 from .attention import PagedAttention
 from .backend import Weights
 from .ragged import lay_out
@@ -58,6 +58,9 @@ class TorchArithmetic(Struct, frozen=True):
 
     def linear(self, weight: Tensor, bias: Tensor | None) -> TorchLinear:
         return TorchLinear(weight, bias)
+
+    def together(self, linears: Sequence[Linear]) -> Separately:
+        return Separately(linears)
 
     def norm(self, weight: Tensor, epsilon: float) -> TorchNorm:
         return TorchNorm(weight, epsilon)

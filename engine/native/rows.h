@@ -15,18 +15,33 @@ struct norm {
     float *out;
 };
 
+/* The sum of squares, in sixteen lanes; what is missing of the last of them counts as zeros. */
+INLINE float squares_of(const float *x, long size) {
+    vec sums[PARTS] = {{0}};
+    float lanes[LANES] = {0};
+    long whole = size / LANES * LANES;
+    for (long i = 0; i < whole; i += LANES)
+        UNROLLED for (int c = 0; c < PARTS; c++) {
+            vec some = load(x + i + c * WIDTH);
+            sums[c] = some * some + sums[c];
+        }
+    memcpy(lanes, x + whole, (size - whole) * sizeof(float));
+    UNROLLED for (int c = 0; c < PARTS; c++) {
+        vec some = load(lanes + c * WIDTH);
+        store(lanes + c * WIDTH, some * some + sums[c]);
+    }
+    return lanes_sum(lanes);
+}
+
 static void norm_part(const void *given, long part) {
     const struct norm *it = given;
     for (long r = part * ROWS_EACH; r < it->rows && r < (part + 1) * ROWS_EACH; r++) {
-        const float *x = it->x + r * it->size;
-        float squares[LANES] = {0}, *out = it->out + r * it->size;
-        long whole = it->size / LANES * LANES;
-        for (long i = 0; i < whole; i += LANES)
-            for (int c = 0; c < LANES; c++) squares[c] = __builtin_fmaf(x[i + c], x[i + c], squares[c]);
-        for (long i = whole; i < it->size; i++)
-            squares[i - whole] = __builtin_fmaf(x[i], x[i], squares[i - whole]);
-        float scale = 1.0f / sqrtf(lanes_sum(squares) / it->size + it->epsilon);
-        for (long i = 0; i < it->size; i++) out[i] = x[i] * scale * it->weight[i];
+        const float *x = it->x + r * it->size, *weight = it->weight;
+        float scale = 1.0f / sqrtf(squares_of(x, it->size) / it->size + it->epsilon);
+        float *out = it->out + r * it->size;
+        long i = 0;
+        for (; i + WIDTH <= it->size; i += WIDTH) store(out + i, load(x + i) * scale * load(weight + i));
+        for (; i < it->size; i++) out[i] = x[i] * scale * weight[i];
     }
 }
 

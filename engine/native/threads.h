@@ -8,24 +8,29 @@
 
 #include "vectors.h"
 
-/* --- threads ----------------------------------------------------------------------------------
- *
- * A job is numbered parts; every thread, the caller too, takes the next part until none is left.
- * So a thread that the system holds up delays one part, not its whole share. `left` counts down:
- * whoever sees it positive before and gets a positive number owns that part of the current job,
- * which stays until all its parts are done.
+/* A job is numbered parts, of which every thread, the caller too, has a share of neighbours: what
+ * it fetches ahead is then its own. A thread that is through with its share goes on with the
+ * others', so one that the system holds up delays a part, not its share. What is left of a share
+ * counts down: whoever sees it positive before and gets a positive number owns a part of the
+ * current job, which stays until all its parts are done.
  */
 
-enum { SPINS = 4000, MAX_THREADS = 256 };
+enum { SPINS = 4000, MAX_THREADS = 256, LINE = 64 };
 
 typedef void (*work)(const void *job, long part);
+
+struct share {
+    _Alignas(LINE) _Atomic long left;
+};
 
 struct pool {
     work run;
     const void *job;
-    _Atomic long left, done;
-    _Atomic int sleepers, closing;
+    long num_parts;
     int num_workers;
+    struct share shares[MAX_THREADS + 1];
+    _Alignas(LINE) _Atomic long num_jobs, done;
+    _Atomic int sleepers, closing, joined;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     pthread_t workers[MAX_THREADS];
@@ -37,18 +42,26 @@ INLINE void relax(void) {
 #endif
 }
 
-static void take_parts(struct pool *pool) {
-    long part;
-    while (atomic_load(&pool->left) > 0 && (part = atomic_fetch_sub(&pool->left, 1)) > 0) {
-        pool->run(pool->job, part - 1);
-        atomic_fetch_add(&pool->done, 1);
+INLINE long begin_of_share(const struct pool *pool, long number) {
+    return number * pool->num_parts / (pool->num_workers + 1);
+}
+
+static void take_parts(struct pool *pool, int self) {
+    for (int i = 0, num = pool->num_workers + 1; i < num; i++) {
+        int number = (self + i) % num;
+        _Atomic long *share = &pool->shares[number].left;
+        long left;
+        while (atomic_load(share) > 0 && (left = atomic_fetch_sub(share, 1)) > 0) {
+            pool->run(pool->job, begin_of_share(pool, number + 1) - left);
+            atomic_fetch_add(&pool->done, 1);
+        }
     }
 }
 
-static void sleep_until_work(struct pool *pool) {
+static void sleep_until_work(struct pool *pool, long seen) {
     pthread_mutex_lock(&pool->lock);
     atomic_fetch_add(&pool->sleepers, 1);
-    while (atomic_load(&pool->left) <= 0 && !atomic_load(&pool->closing))
+    while (atomic_load(&pool->num_jobs) == seen && !atomic_load(&pool->closing))
         pthread_cond_wait(&pool->wake, &pool->lock);
     atomic_fetch_sub(&pool->sleepers, 1);
     pthread_mutex_unlock(&pool->lock);
@@ -56,14 +69,17 @@ static void sleep_until_work(struct pool *pool) {
 
 static void *worker(void *given) {
     struct pool *pool = given;
+    int self = atomic_fetch_add(&pool->joined, 1) + 1; /* 0 is the caller */
+    long seen = 0;
     for (int spins = 0; !atomic_load(&pool->closing); spins++) {
-        if (atomic_load(&pool->left) > 0) {
-            take_parts(pool);
+        if (atomic_load(&pool->num_jobs) != seen) {
+            seen = atomic_load(&pool->num_jobs);
+            take_parts(pool, self);
             spins = 0;
         }
         relax();
         if (spins == SPINS) {
-            sleep_until_work(pool);
+            sleep_until_work(pool, seen);
             spins = 0;
         }
     }
@@ -80,15 +96,18 @@ static void wake_sleepers(struct pool *pool) {
 /* All parts of the job are done when it returns. */
 static void run_parts(struct pool *pool, work run, const void *job, long num_parts) {
     if (!pool->num_workers || num_parts == 1) {
-        for (long part = num_parts; part--;) run(job, part);
+        for (long part = 0; part < num_parts; part++) run(job, part);
         return;
     }
     pool->run = run;
     pool->job = job;
+    pool->num_parts = num_parts;
     atomic_store(&pool->done, 0);
-    atomic_store(&pool->left, num_parts);
+    for (int i = 0; i <= pool->num_workers; i++)
+        atomic_store(&pool->shares[i].left, begin_of_share(pool, i + 1) - begin_of_share(pool, i));
+    atomic_fetch_add(&pool->num_jobs, 1);
     wake_sleepers(pool);
-    take_parts(pool);
+    take_parts(pool, 0);
     for (int spins = 0; atomic_load(&pool->done) < num_parts; spins++)
         if (spins < SPINS) relax();
         else sched_yield();
@@ -105,8 +124,9 @@ void close_pool(struct pool *pool) {
 
 /* Null where the system gives no threads. */
 struct pool *open_pool(long num_threads) {
-    struct pool *pool = calloc(1, sizeof *pool);
+    struct pool *pool = aligned_alloc(LINE, sizeof *pool);
     if (!pool) return 0;
+    memset(pool, 0, sizeof *pool);
     pthread_mutex_init(&pool->lock, 0);
     pthread_cond_init(&pool->wake, 0);
     while (pool->num_workers < num_threads - 1 && pool->num_workers < MAX_THREADS) {

@@ -46,8 +46,9 @@ INLINE void few_rows(int rows, const int wide, const float *x, long ldx, struct 
 /* As `tile`, for any number of rows and 1 to PANELS panels. */
 static void product(long rows, int num_panels, const float *x, long ldx, struct panels w,
                     float *out, long ldo, int add) {
-    for (long r = 0; r < rows; r += ROWS) {
-        int few = rows - r < ROWS ? rows - r : ROWS;
+    for (long r = 0, few; r < rows; r += few) {
+        long tiles = (rows - r + ROWS - 1) / ROWS;
+        few = (rows - r + tiles - 1) / tiles; /* rather 8 and 8 than 12 and 4 */
         if (num_panels == PANELS)
             few_rows(few, WIDE, x + r * ldx, ldx, w, out + r * ldo, ldo, add);
         else

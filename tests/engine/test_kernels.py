@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import linear, rms_norm, silu
 
 from engine.kernel_build import built
-from engine.kernels import Kernels, Runs
+from engine.kernels import Kernels, Layer, Runs
 from engine.packing import packed, packed_int8, unpacked
 
 from .arithmetics import CACHE, kernels
@@ -52,11 +52,28 @@ def test_a_product_is_that_of_torch(
     bias = numbers(seed + 2, size_out) if biased else None
     there = numbers(seed + 3, rows, size_out)
 
-    found = kernels(2).linear(x, packed(weight), bias)
-    added = kernels(2).linear(x, packed(weight), bias, there.clone())
+    found = kernels(2).linear(x, Layer(packed(weight), bias))
+    added = kernels(2).linear(x, Layer(packed(weight), bias), there.clone())
 
     assert_close(found, linear(x, weight, bias))
     assert_close(added, there + linear(x, weight, bias))
+
+
+@a_few
+@given(rows=st.integers(1, 220), size_in=sizes, sizes_out=st.lists(sizes, min_size=1), seed=seeds)
+def test_layers_together_are_each_of_them_alone(
+    rows: int, size_in: int, sizes_out: list[int], seed: int
+) -> None:
+    x = numbers(seed, rows, size_in)
+    layers = [
+        Layer((packed, packed_int8)[i % 2](numbers(seed + i, size, size_in)), numbers(i, size))
+        for i, size in enumerate(sizes_out)
+    ]
+
+    found = kernels(2).linears(x, layers)
+
+    for one, layer in zip(found, layers, strict=True):
+        assert torch.equal(one, kernels().linear(x, layer))
 
 
 @a_few
@@ -70,7 +87,8 @@ def test_quantised_weights_are_near_and_compute_as_their_rounded_values(
     rounded = unpacked(small)
 
     assert (rounded - weight).abs().max() <= weight.abs().max() / 254 * 1.001
-    assert torch.equal(kernels().linear(x, small), kernels().linear(x, packed(rounded)))
+    found = kernels().linear(x, Layer(small))
+    assert torch.equal(found, kernels().linear(x, Layer(packed(rounded))))
     assert torch.equal(unpacked(packed(weight)), weight)
 
 
@@ -245,14 +263,14 @@ def test_keys_and_queries_are_turned_by_their_angles() -> None:
 def test_a_row_is_the_same_to_the_last_bit_whatever_else_is_in_the_batch(
     rows: int, size_in: int, size_out: int, seed: int
 ) -> None:
-    x, weight = numbers(seed, rows, size_in), packed(numbers(seed + 1, size_out, size_in))
+    x, layer = numbers(seed, rows, size_in), Layer(packed(numbers(seed + 1, size_out, size_in)))
     scale = numbers(seed + 2, size_in)
     begin = seed % rows
     end = begin + 1 + seed % (rows - begin)
 
     some = x[begin:end].clone()
 
-    assert torch.equal(kernels().linear(some, weight), kernels(2).linear(x, weight)[begin:end])
+    assert torch.equal(kernels().linear(some, layer), kernels(2).linear(x, layer)[begin:end])
     normed = kernels().norm(some, scale, 1e-5)
     assert torch.equal(normed, kernels(2).norm(x, scale, 1e-5)[begin:end])
     gated = kernels().gated(some.clone(), normed)
@@ -268,8 +286,8 @@ def test_vectors_of_half_the_width_compute_the_same_bits(narrow: Kernels) -> Non
     parts = [(i, 0, n) for i, n in enumerate(lengths)]
 
     for compute in (
-        lambda k: k.linear(x, packed(weight)),
-        lambda k: k.linear(x, small),
+        lambda k: k.linear(x, Layer(packed(weight))),
+        lambda k: k.linear(x, Layer(small)),
         lambda k: k.norm(x, scale, 1e-6),
         lambda k: k.gated(8 * x, x),
         lambda k: torch.cat(Sequences(lengths, 16, heads).compute(k, parts, None)),

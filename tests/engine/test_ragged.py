@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.messages import Sampling
-from engine.ragged import GROUP_SLOTS, lay_out
+from engine.ragged import GROUP_SLOTS, lay_out, lay_out_tokens
 from engine.runner import Choice, Row
 
 
@@ -34,6 +34,16 @@ def test_rows_stand_behind_each_other_with_the_slots_of_their_pages() -> None:
     (group,) = batch.singles
     assert group.tokens.tolist() == [3]
     assert group.slots.tolist() == [[0, 1, 2, 3, 72]]
+
+
+def test_who_finds_contexts_by_their_pages_gets_no_slots_of_them() -> None:
+    rows = [row(3, 2, [5, 1], asks=False), row(1, 4, [0, 9])]
+
+    tokens, all_of_it = lay_out_tokens(rows, page_size=4), lay_out(rows, page_size=4)
+
+    assert (tokens.chunks, tokens.singles) == ((), ())
+    for name in ("tokens", "positions", "slots", "ends"):
+        assert np.array_equal(getattr(tokens, name), getattr(all_of_it, name))
 
 
 def test_shorter_contexts_of_a_group_repeat_their_last_slot() -> None:
