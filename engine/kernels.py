@@ -6,6 +6,7 @@ import ctypes
 import weakref
 from collections.abc import Sequence
 from ctypes import byref, c_float, c_long, c_void_p
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,28 @@ class Layer(Struct, frozen=True):
     bias: Tensor | None = None
 
 
-class Runs(Struct, frozen=True):
+class Layers:
+    """Layers that see the same tokens, as the kernels want them. Keeps their memory alive."""
+
+    def __init__(self, *layers: Layer) -> None:
+        sizes_in = {layer.weight.size_in for layer in layers}
+        assert len(sizes_in) == 1, f"layers of the same tokens are for {sizes_in} numbers"
+        self.layers = layers
+        self.size_in = sizes_in.pop()
+        self.sizes_out = [layer.weight.size_out for layer in layers]
+        self._jobs = (_Layer * len(layers))(*map(_layer, layers))
+        self._address = ctypes.addressof(self._jobs)
+
+    def job(self, x: Tensor, outs: Sequence[Tensor], add: bool) -> _Linear:
+        """Valid until the next one is made."""
+        _check(x, self.size_in)
+        for job, size_out, out in zip(self._jobs, self.sizes_out, outs, strict=True):
+            _check(out, size_out)
+            job.out = out.data_ptr()
+        return _Linear(x.data_ptr(), *x.shape, self._address, len(outs), add)
+
+
+class Runs(Struct, frozen=True, dict=True):
     """Consecutive tokens of some sequences, behind each other on one token axis."""
 
     begins: NDArray[np.int64]
@@ -98,6 +120,17 @@ class Runs(Struct, frozen=True):
     slots: NDArray[np.int64]
     """Where each token's keys go."""
     page_size: int
+
+    @cached_property
+    def addresses(self) -> tuple[int, ...]:
+        """Of ``pages``, ``begins``, ``counts``, ``positions`` and ``tables``: asked for by every
+        layer, and slow to find out."""
+        arrays = (self.pages, self.begins, self.counts, self.positions, self.tables)
+        return tuple(array.ctypes.data for array in arrays)
+
+    @cached_property
+    def address_of_slots(self) -> int:
+        return self.slots.ctypes.data
 
 
 class Kernels:
@@ -122,28 +155,18 @@ class Kernels:
             raise NoKernels(f"the system gives no {threads} threads")
         weakref.finalize(self, self._library.close_pool, self._pool)
 
-    def linear(self, x: Tensor, layer: Layer, add: Tensor | None = None) -> Tensor:
-        """``[tokens, in]`` to ``x @ weight.T + bias``, ``[tokens, out]``; with ``add``, added to
-        what is there, which is returned."""
-        out = x.new_empty((len(x), layer.weight.size_out)) if add is None else add
-        self._multiply(x, (layer,), (out,), add is not None)
+    def linear(self, x: Tensor, layer: Layers, add: Tensor | None = None) -> Tensor:
+        """``[tokens, in]`` to ``x @ weight.T + bias`` of the one layer, ``[tokens, out]``; with
+        ``add``, added to what is there, which is returned."""
+        out = x.new_empty((len(x), layer.sizes_out[0])) if add is None else add
+        self._library.linear(self._pool, byref(layer.job(x, (out,), add is not None)))
         return out
 
-    def linears(self, x: Tensor, layers: Sequence[Layer]) -> list[Tensor]:
+    def linears(self, x: Tensor, layers: Layers) -> list[Tensor]:
         """As `linear` for each layer; threads wait for each other once, not after each."""
-        outs = [x.new_empty((len(x), layer.weight.size_out)) for layer in layers]
-        self._multiply(x, layers, outs, add=False)
+        outs = [x.new_empty((len(x), size_out)) for size_out in layers.sizes_out]
+        self._library.linear(self._pool, byref(layers.job(x, outs, add=False)))
         return outs
-
-    def _multiply(
-        self, x: Tensor, layers: Sequence[Layer], outs: Sequence[Tensor], add: bool
-    ) -> None:
-        for layer, out in zip(layers, outs, strict=True):
-            _check(x, layer.weight.size_in)
-            _check(out, layer.weight.size_out)
-        jobs = (_Layer * len(layers))(*map(_layer, layers, outs))
-        job = _Linear(*(x.data_ptr(), *x.shape), ctypes.addressof(jobs), len(layers), add)
-        self._library.linear(self._pool, byref(job))
 
     def norm(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """Root mean square normalisation of ``[..., size]`` over the last axis."""
@@ -178,7 +201,7 @@ class Kernels:
             _check(tensor, tensor.shape[-1])
         job = _Writing(
             *(tensor.data_ptr() for tensor in (*heads, *turn, cache)),
-            runs.slots.ctypes.data,
+            runs.address_of_slots,
             *(len(queries), queries.shape[1], keys.shape[1], queries.shape[2], runs.page_size),
         )
         assert keys.shape == values.shape
@@ -198,10 +221,9 @@ class Kernels:
         assert queries.shape[2] <= MAX_HEAD_DIM, queries.shape
         assert queries.shape[1] <= MAX_GROUP * num_kv_heads, queries.shape
         out = torch.empty_like(queries)
-        arrays = (runs.pages, runs.begins, runs.counts, runs.positions, runs.tables)
         job = _Attention(
             *(tensor.data_ptr() for tensor in (queries, out, cache)),
-            *(array.ctypes.data for array in arrays),
+            *runs.addresses,
             *(len(runs.begins), queries.shape[1], num_kv_heads, queries.shape[2], runs.page_size),
             window or 0,
             queries.shape[2] ** -0.5,
@@ -221,14 +243,15 @@ def _load(library: Path) -> Any:
     return loaded
 
 
-def _layer(layer: Layer, out: Tensor) -> _Layer:
+def _layer(layer: Layer) -> _Layer:
+    """All but where the result goes."""
     weight, bias = layer.weight, layer.bias
     return _Layer(
         weight.panels.data_ptr(),
         None if weight.scales is None else weight.scales.data_ptr(),
         weight.size_out,
         None if bias is None else bias.data_ptr(),
-        out.data_ptr(),
+        None,
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from .arithmetic import Linear, Linears, Paging, Separately
 from .backend import Weights
 from .huge_memory import HugeArena
-from .kernels import MAX_GROUP, MAX_HEAD_DIM, Kernels, Layer, Runs
+from .kernels import MAX_GROUP, MAX_HEAD_DIM, Kernels, Layer, Layers, Runs
 from .model_config import ModelConfig
 from .packing import LANES, Packed, packed, packed_int8
 from .ragged import Batch, lay_out_tokens
@@ -24,7 +24,8 @@ PACKINGS: dict[Weights, Callable[[Tensor], Packed]] = {"float32": packed, "int8"
 
 class NativeLinear(Struct, frozen=True):
     kernels: Kernels
-    layer: Layer
+    layer: Layers
+    """Of one."""
 
     def __call__(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         return self.kernels.linear(x, self.layer, add)
@@ -32,7 +33,7 @@ class NativeLinear(Struct, frozen=True):
 
 class NativeLinears(Struct, frozen=True):
     kernels: Kernels
-    layers: tuple[Layer, ...]
+    layers: Layers
 
     def __call__(self, x: Tensor) -> Sequence[Tensor]:
         return self.kernels.linears(x, self.layers)
@@ -76,14 +77,15 @@ class NativeArithmetic:
 
     def linear(self, weight: Tensor, bias: Tensor | None) -> NativeLinear:
         kept = self._kept(PACKINGS[self.weights](weight))
-        return NativeLinear(self.kernels, Layer(kept, bias))
+        return NativeLinear(self.kernels, Layers(Layer(kept, bias)))
 
     def together(self, linears: Sequence[Linear]) -> Linears:
         """Separately where adapters wrap one of them."""
         plain = [linear for linear in linears if isinstance(linear, NativeLinear)]
         if len(plain) < len(linears):
             return Separately(linears)
-        return NativeLinears(self.kernels, tuple(linear.layer for linear in plain))
+        layers = [layer for linear in plain for layer in linear.layer.layers]
+        return NativeLinears(self.kernels, Layers(*layers))
 
     def _kept(self, weight: Packed) -> Packed:
         scales = None if weight.scales is None else self._arena.copied(weight.scales)

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import linear, rms_norm, silu
 
 from engine.kernel_build import built
-from engine.kernels import Kernels, Layer, Runs
-from engine.packing import packed, packed_int8, unpacked
+from engine.kernels import Kernels, Layer, Layers, Runs
+from engine.packing import Packed, packed, packed_int8, unpacked
 
 from .arithmetics import CACHE, kernels
 
@@ -36,6 +36,10 @@ def numbers(seed: int, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def one(weight: Packed, bias: Tensor | None = None) -> Layers:
+    return Layers(Layer(weight, bias))
+
+
 def assert_close(found: Tensor, wanted: Tensor) -> None:
     torch.testing.assert_close(found, wanted, rtol=2e-5, atol=2e-5)
 
@@ -52,8 +56,8 @@ def test_a_product_is_that_of_torch(
     bias = numbers(seed + 2, size_out) if biased else None
     there = numbers(seed + 3, rows, size_out)
 
-    found = kernels(2).linear(x, Layer(packed(weight), bias))
-    added = kernels(2).linear(x, Layer(packed(weight), bias), there.clone())
+    found = kernels(2).linear(x, one(packed(weight), bias))
+    added = kernels(2).linear(x, one(packed(weight), bias), there.clone())
 
     assert_close(found, linear(x, weight, bias))
     assert_close(added, there + linear(x, weight, bias))
@@ -70,10 +74,10 @@ def test_layers_together_are_each_of_them_alone(
         for i, size in enumerate(sizes_out)
     ]
 
-    found = kernels(2).linears(x, layers)
+    together = kernels(3).linears(x, Layers(*layers))
 
-    for one, layer in zip(found, layers, strict=True):
-        assert torch.equal(one, kernels().linear(x, layer))
+    for found, layer in zip(together, layers, strict=True):
+        assert torch.equal(found, kernels().linear(x, Layers(layer)))
 
 
 @a_few
@@ -87,8 +91,8 @@ def test_quantised_weights_are_near_and_compute_as_their_rounded_values(
     rounded = unpacked(small)
 
     assert (rounded - weight).abs().max() <= weight.abs().max() / 254 * 1.001
-    found = kernels().linear(x, Layer(small))
-    assert torch.equal(found, kernels().linear(x, Layer(packed(rounded))))
+    found = kernels().linear(x, one(small))
+    assert torch.equal(found, kernels().linear(x, one(packed(rounded))))
     assert torch.equal(unpacked(packed(weight)), weight)
 
 
@@ -263,7 +267,7 @@ def test_keys_and_queries_are_turned_by_their_angles() -> None:
 def test_a_row_is_the_same_to_the_last_bit_whatever_else_is_in_the_batch(
     rows: int, size_in: int, size_out: int, seed: int
 ) -> None:
-    x, layer = numbers(seed, rows, size_in), Layer(packed(numbers(seed + 1, size_out, size_in)))
+    x, layer = numbers(seed, rows, size_in), one(packed(numbers(seed + 1, size_out, size_in)))
     scale = numbers(seed + 2, size_in)
     begin = seed % rows
     end = begin + 1 + seed % (rows - begin)
@@ -286,8 +290,8 @@ def test_vectors_of_half_the_width_compute_the_same_bits(narrow: Kernels) -> Non
     parts = [(i, 0, n) for i, n in enumerate(lengths)]
 
     for compute in (
-        lambda k: k.linear(x, Layer(packed(weight))),
-        lambda k: k.linear(x, Layer(small)),
+        lambda k: k.linear(x, one(packed(weight))),
+        lambda k: k.linear(x, one(small)),
         lambda k: k.norm(x, scale, 1e-6),
         lambda k: k.gated(8 * x, x),
         lambda k: torch.cat(Sequences(lengths, 16, heads).compute(k, parts, None)),
