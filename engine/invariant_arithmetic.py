@@ -18,7 +18,7 @@ from msgspec import Struct
 from torch import Tensor
 from torch.nn import functional
 
-from .arithmetic import Paging
+from .arithmetic import Linear, Paging, Separately
 from .backend import Weights
 from .invariant_attention import InvariantAttention
 from .ragged import lay_out
@@ -69,6 +69,9 @@ class InvariantArithmetic:
             return functional.linear(x, weight, bias)
 
         return InvariantLinear(weight, bias, self._is_whole((num_out, num_in), product, num_in))
+
+    def together(self, linears: Sequence[Linear]) -> Separately:
+        return Separately(linears)
 
     def norm(self, weight: Tensor, epsilon: float) -> TorchNorm:
         return TorchNorm(weight, epsilon)
