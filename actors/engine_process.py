@@ -23,10 +23,10 @@ from engine.engine import Engine
 from engine.free_memory import free_bytes
 from engine.grammar import GrammarCompiler
 from engine.kv_memory import Demand, kv_pages
-from engine.model_files import DTYPE_BYTES, open_model
+from engine.model_files import open_model
 from engine.page_store import PageStore, StoreShape
 from engine.statistics import EngineStatistics
-from engine.weights_size import num_weights
+from engine.weights_size import weights_bytes
 from kvtransport.courier import Courier, CourierConfig
 from kvtransport.protocol import VERSION as PROTOCOL
 from kvtransport.ucx import UcxTransport
@@ -103,8 +103,8 @@ class EngineProcess:
 
     def _shape(self) -> PoolShape:
         options, files, one = self.options, self.files, self._pool_shape(1)
-        weights_bytes = num_weights(files.weights) * DTYPE_BYTES[options.dtype]
-        demand = Demand(files.name, options.dtype, weights_bytes, one.num_bytes)
+        num_bytes = weights_bytes(files.weights, files.config, self._backend())
+        demand = Demand(files.name, options.dtype, num_bytes, one.num_bytes)
         free = free_bytes(options.device)
         if options.device == "cpu" and options.tier_file is None:
             free -= options.tier.num_bytes

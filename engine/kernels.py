@@ -17,11 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .kernel_build import NoKernels
-from .packing import LANES, Packed
-
-MAX_HEAD_DIM = 256
-MAX_GROUP = 48
-"""Query heads that may share a KV head."""
+from .kernel_limits import LANES, MAX_GROUP, MAX_HEAD_DIM
+from .packing import Packed
 
 
 class _Layer(ctypes.Structure):

@@ -13,9 +13,8 @@ from torch import Tensor
 from .arithmetic import Linear, Linears, Paging, Separately
 from .backend import Weights
 from .huge_memory import HugeArena
-from .kernels import MAX_GROUP, MAX_HEAD_DIM, Kernels, Layer, Layers, Runs
-from .model_config import ModelConfig
-from .packing import LANES, Packed, packed, packed_int8
+from .kernels import Kernels, Layer, Layers, Runs
+from .packing import Packed, packed, packed_int8
 from .ragged import Batch, lay_out_tokens
 from .runner import Row
 
@@ -99,16 +98,6 @@ class NativeArithmetic:
 
     def attention(self, rows: Sequence[Row], paging: Paging) -> NativeAttention:
         return NativeAttention(self.kernels, rows, paging)
-
-
-def obstacle(config: ModelConfig) -> str | None:
-    """Why the kernels cannot compute a model; None where they can."""
-    if config.head_dim % LANES or config.head_dim > MAX_HEAD_DIM:
-        return f"head_dim {config.head_dim} is no multiple of {LANES} up to {MAX_HEAD_DIM}"
-    group = config.num_heads // config.num_kv_heads
-    if group > MAX_GROUP:
-        return f"{group} query heads share a KV head, more than {MAX_GROUP}"
-    return None
 
 
 def _runs(rows: Sequence[Row], batch: Batch, page_size: int) -> Runs:

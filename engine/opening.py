@@ -11,9 +11,10 @@ from .backend import Backend
 from .dtypes import DTYPES
 from .invariant_arithmetic import InvariantArithmetic
 from .kernel_build import NoKernels, built
+from .kernel_limits import why_torch
 from .kernels import Kernels
 from .model_config import ModelConfig
-from .native_arithmetic import NativeArithmetic, obstacle
+from .native_arithmetic import NativeArithmetic
 from .torch_arithmetic import TorchArithmetic
 
 logger = logging.getLogger(__name__)
@@ -43,10 +44,6 @@ def open_arithmetic(config: ModelConfig, backend: Backend) -> Arithmetic:
 
 
 def _kernels(config: ModelConfig, backend: Backend, threads: int) -> Kernels:
-    if not backend.native:
-        raise NoKernels("they are switched off")
-    if (backend.device, backend.dtype) != ("cpu", "float32"):
-        raise NoKernels(f"they compute float32 on cpu, not {backend.dtype} on {backend.device}")
-    if why := obstacle(config):
+    if why := why_torch(config, backend):
         raise NoKernels(why)
     return Kernels(built(backend.cache_dir), threads)

@@ -18,8 +18,7 @@ from msgspec import Struct
 from torch import Tensor
 from torch.nn.functional import pad
 
-LANES = 16
-GROUP = 32
+from .kernel_limits import GROUP, LANES
 
 
 class Packed(Struct, frozen=True):

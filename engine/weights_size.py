@@ -1,34 +1,81 @@
-"""How many numbers a model's weights are, read from the headers of its files."""
+"""How much memory a model's weights take, read from the headers of its files.
+
+What torch computes with is every weight once, in the runner's type. What the kernels compute with
+is a copy of every matrix in panels, which may be smaller; the embedding is needed besides, to look
+tokens up in it, and is in panels too where the model's last layer is the embedding again. Files are
+mapped, and what was copied from them is not read again: it takes no memory for long.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
 
+from .backend import Backend, Weights
+from .kernel_limits import GROUP, LANES, why_torch
+from .model_config import ModelConfig
 from .model_errors import BrokenModel
+from .model_files import DTYPE_BYTES
+
+Shape: TypeAlias = tuple[int, ...]
 
 MAX_HEADER_BYTES = 100 << 20
 """The format's own limit."""
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 class _Entry(Struct, frozen=True):
-    shape: tuple[int, ...] = ()
+    shape: Shape = ()
 
 
-def num_weights(files: Sequence[Path]) -> int:
-    """All elements of all tensors in these safetensors files; no tensor is read.
+def weights_bytes(files: Sequence[Path], config: ModelConfig, backend: Backend) -> int:
+    """What the weights in these safetensors files take while ``backend`` computes with them.
 
     Raises:
         BrokenModel: a file is not what its name says.
     """
-    return sum(map(_in_file, files))
+    shapes = weight_shapes(files)
+    if why_torch(config, backend):
+        return sum(map(math.prod, shapes.values())) * DTYPE_BYTES[backend.dtype]
+    sizes = (_by_kernels(name, shape, config, backend) for name, shape in shapes.items())
+    return sum(sizes)
 
 
-def _in_file(path: Path) -> int:
+def panels_bytes(size_out: int, size_in: int, weights: Weights) -> int:
+    """A matrix as `engine.packing` packs it."""
+    columns = size_out + -size_out % LANES
+    if weights == "float32":
+        return 4 * columns * size_in
+    return columns * (size_in + -size_in % 4 + 4 * math.ceil(size_in / GROUP))
+
+
+def weight_shapes(files: Sequence[Path]) -> Mapping[str, Shape]:
+    """Of all tensors in these safetensors files; no tensor is read.
+
+    Raises:
+        BrokenModel: a file is not what its name says.
+    """
+    return {name: shape for path in files for name, shape in _in_file(path).items()}
+
+
+def _by_kernels(name: str, shape: Shape, config: ModelConfig, backend: Backend) -> int:
+    if name == HEAD and config.tied_embeddings:
+        return 0
+    as_it_is = 4 * math.prod(shape)
+    if len(shape) != 2:
+        return as_it_is
+    panels = panels_bytes(*shape, backend.weights)
+    if name == EMBEDDING:
+        return as_it_is + (panels if config.tied_embeddings else 0)
+    return panels
+
+
+def _in_file(path: Path) -> Mapping[str, Shape]:
     try:
         with path.open("rb") as file:
             num_bytes = int.from_bytes(file.read(8), "little")
@@ -37,4 +84,4 @@ def _in_file(path: Path) -> int:
             header = msgspec.json.decode(file.read(num_bytes), type=dict[str, _Entry])
     except (OSError, msgspec.DecodeError) as error:
         raise BrokenModel(path, str(error)) from error
-    return sum(math.prod(entry.shape) for name, entry in header.items() if name != "__metadata__")
+    return {name: entry.shape for name, entry in header.items() if name != "__metadata__"}

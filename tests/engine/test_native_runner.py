@@ -13,8 +13,9 @@ import torch
 from engine.arithmetic import Arithmetic
 from engine.backend import Backend
 from engine.kernel_build import NoKernels
+from engine.kernel_limits import obstacle
 from engine.model_files import ModelFiles, open_model
-from engine.native_arithmetic import NativeArithmetic, obstacle
+from engine.native_arithmetic import NativeArithmetic
 from engine.opening import open_arithmetic
 from engine.runner import Row
 from engine.torch_arithmetic import TorchArithmetic
