@@ -42,6 +42,8 @@ class Plan(Struct, frozen=True):
     num_prompt: int = 512
     num_new: int = 64
     num_rounds: int = 3
+    num_sequences: int = 32
+    """Of the step whose share outside the network is measured."""
 
 
 TARGETS: Final[dict[str, Target]] = {
@@ -115,18 +117,27 @@ async def _with_threads(
         for number in range(1, plan.num_rounds + 1):
             await _round(plan, parties, number, rates)
         overhead = await parties[OURS].ask(
-            {"what": "overhead", "num_sequences": 32}, dict[str, float]
+            {"what": "overhead", "num_sequences": plan.num_sequences}, dict[str, float]
         )
     ratios, figures = _compared(plan, rates, sorted(pythons)), _shown(rates)
-    weights_gb = sum(path.stat().st_size for path in files.weights) / 1e9
-    reached = rates.median(OURS, f"decode_b{plan.batches[0]}") / plan.batches[0] * weights_gb
-    figures["memory_gb_per_s"] = read_gb_per_s(threads)
-    ratios["decode_vs_memory_bandwidth"] = reached / float(figures["memory_gb_per_s"])
+    figures["memory_gb_per_s"] = memory = read_gb_per_s(threads)
+    for batch in plan.batches:
+        steps_per_s = rates.median(OURS, f"decode_b{batch}") / batch
+        read = steps_per_s * _gb_of_step(files, plan, batch)
+        ratios[f"decode_b{batch}_vs_memory_bandwidth"] = read / memory
     for name, suffix in (("greedy", ""), ("sampled", "_sampled")):
         outside, step = overhead[f"{name}_outside_s"], overhead[f"{name}_step_s"]
         ratios[f"outside_the_network_share{suffix}"] = outside / step
-        figures[f"outside_the_network{suffix}_us_per_sequence"] = outside / 32 * 1e6
+        figures[f"outside_the_network{suffix}_us_per_sequence"] = outside / plan.num_sequences * 1e6
     return Result("engine", ratios, figures)
+
+
+def _gb_of_step(files: ModelFiles, plan: Plan, batch: int) -> float:
+    """What a step of decoding reads: all weights once, and the KV of half-way grown contexts."""
+    token = files.pool_shape(1, 1)
+    num_tokens = batch * (plan.num_prompt + plan.num_new / 2)
+    weights_bytes = sum(path.stat().st_size for path in files.weights)
+    return (weights_bytes + num_tokens * token.num_layers * token.page_bytes) / 1e9
 
 
 async def _started(crew: Crew, name: str, python: str, plan: Plan, threads: int) -> Party:
@@ -136,7 +147,7 @@ async def _started(crew: Crew, name: str, python: str, plan: Plan, threads: int)
         folder=str(files.folder),
         gguf=str(in_float32(default_model(), cache_dir)) if name == "llamacpp" else "",
         threads=threads,
-        max_batch=max(32, *plan.batches) if name == OURS else max(plan.batches),
+        max_batch=max(plan.num_sequences, *plan.batches) if name == OURS else max(plan.batches),
         max_tokens=plan.num_prompt + plan.num_new,
     )
     command = (

@@ -9,12 +9,14 @@ from bench.engine import PEERS, Plan, Rates, _compared, measure
 
 
 def test_without_peers_our_own_figures_remain_and_each_peer_is_named_with_how_to_get_it() -> None:
-    plan = Plan(threads=(1,), batches=(1, 2), num_prompt=20, num_new=3, num_rounds=1)
+    sizes = {"num_prompt": 20, "num_new": 3, "num_rounds": 1, "num_sequences": 2}
+    plan = Plan(threads=(1,), batches=(1, 2), **sizes)
 
     result = asyncio.run(measure(plan, {}))
 
     assert set(result.ratios) == {
-        "decode_vs_memory_bandwidth",
+        "decode_b1_vs_memory_bandwidth",
+        "decode_b2_vs_memory_bandwidth",
         "outside_the_network_share",
         "outside_the_network_share_sampled",
     }
