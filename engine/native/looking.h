@@ -5,8 +5,8 @@
 #include "tiles.h"
 #include "transpose.h"
 
-/* Tokens that are looked at together, and those of them in one product. */
-enum { SPAN = 128, BLOCK = PANELS * LANES };
+/* Tokens that are looked at together. */
+enum { SPAN = 128 };
 
 /* Softmax attention of runs of consecutive tokens, each over its own sequence so far. */
 struct attention {
@@ -40,7 +40,8 @@ struct looking {
     long position; /* of the first token */
     long group, rows_each, rows; /* query rows of a token and KV head, of a KV head, of all */
     long begin, count; /* the span */
-    float queries[QUERIES * MAX_HEAD], scores[QUERIES * SPAN];
+    float scores[QUERIES * SPAN];
+    float queries[QUERIES * MAX_HEAD];
     struct found here; /* in the span */
 };
 
@@ -84,19 +85,17 @@ static void key_panel(const struct looking *look, long at, long head, float *pan
     as_panel(keys, dim, dim, 0, panel);
 }
 
+/* Sixteen tokens at a time: with more, what is fetched ahead comes too late (measured). */
 static void score(struct looking *look) {
     long dim = look->it->head_dim, rows = look->rows_each;
-    float panels[PANELS * MAX_HEAD * LANES];
-    for (long at = 0; at < look->count; at += BLOCK) {
-        int num_panels = look->count - at < BLOCK ? (look->count - at + LANES - 1) / LANES : PANELS;
+    float panel[MAX_HEAD * LANES];
+    for (long at = 0; at < look->count; at += LANES)
         for (long head = 0; head < look->piece.heads; head++) {
-            for (int p = 0; p < num_panels; p++)
-                key_panel(look, at + p * LANES, head, panels + p * dim * LANES);
-            struct panels w = {panels, LANES, dim * LANES, dim, 0};
-            product(rows, num_panels, look->queries + head * rows * dim, dim, w,
+            key_panel(look, at, head, panel);
+            struct panels w = {panel, LANES, 0, dim, 0};
+            product(rows, 1, look->queries + head * rows * dim, dim, w,
                     look->scores + head * rows * SPAN + at, SPAN, 0);
         }
-    }
 }
 
 /* Scores of one row become weights, relative to their highest. */
@@ -124,10 +123,9 @@ static void collect(struct looking *look) {
         const float *values = values_of(look, look->begin + at);
         long ahead = behind_values(look, at + some) - values;
         for (long head = 0; head < look->piece.heads; head++)
-            for (long d = 0; d < dim; d += BLOCK) {
-                int num_panels = dim - d < BLOCK ? (dim - d) / LANES : PANELS;
-                struct panels w = {values + head * dim + d, stride, LANES, some, ahead};
-                product(rows, num_panels, look->scores + head * rows * SPAN + at, SPAN, w,
+            for (long d = 0; d < dim; d += LANES) {
+                struct panels w = {values + head * dim + d, stride, 0, some, ahead};
+                product(rows, 1, look->scores + head * rows * SPAN + at, SPAN, w,
                         look->here.values + head * rows * dim + d, dim, 1);
             }
     }
