@@ -69,7 +69,8 @@ def _by_kernels(name: str, shape: Shape, config: ModelConfig, backend: Backend) 
     as_it_is = 4 * math.prod(shape)
     if len(shape) != 2:
         return as_it_is
-    panels = panels_bytes(*shape, backend.weights)
+    size_out, size_in = shape
+    panels = panels_bytes(size_out, size_in, backend.weights)
     if name == EMBEDDING:
         return as_it_is + (panels if config.tied_embeddings else 0)
     return panels
