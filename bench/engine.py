@@ -76,10 +76,15 @@ def run() -> Result:
 
 
 def _plan(environment: Mapping[str, str]) -> Plan:
-    """MICROSERVE_BENCH_THREADS and MICROSERVE_BENCH_ROUNDS, where the whole takes too long."""
+    """MICROSERVE_BENCH_THREADS, _BATCHES and _ROUNDS, where the whole takes too long."""
     threads = environment.get("MICROSERVE_BENCH_THREADS", "2,1")
+    batches = environment.get("MICROSERVE_BENCH_BATCHES", "1,4,8,16")
     rounds = int(environment.get("MICROSERVE_BENCH_ROUNDS", "3"))
-    return Plan(threads=tuple(map(int, threads.split(","))), num_rounds=rounds)
+    return Plan(_numbers(threads), _numbers(batches), num_rounds=rounds)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
 
 
 def _pythons(environment: Mapping[str, str]) -> dict[str, str]:
