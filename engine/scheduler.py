@@ -11,12 +11,14 @@ from msgspec.structs import replace
 
 from .config import EngineConfig
 from .context import Context
+from .giving_way import GivingWay, is_more_urgent
 from .pace import Pace
 from .pages import Pages
-from .rank import Rank
 from .ranked import Ranked
+from .restoring import Restoring
 from .sequence import Sequence
 from .statistics import Counters
+from .waiting import Waiting
 
 _by_rank = attrgetter("rank")
 
@@ -29,13 +31,6 @@ class Work(Struct, frozen=True):
     is_new: bool
     num_guesses: int = 0
     """Tokens after those that may turn out to be its next ones."""
-
-
-class _Blocked(Struct, frozen=True):
-    """Who waits first and was turned away, and how many pages must be available to try again."""
-
-    rank: Rank
-    wanted: int
 
 
 class Scheduler:
@@ -56,15 +51,10 @@ class Scheduler:
     def __init__(self, config: EngineConfig, pages: Pages, counters: Counters) -> None:
         self._config, self._pages, self._counters = config, pages, counters
         self._pace = Pace(config.inter_token_s, pages.page_size)
-        self._waiting: Ranked[Sequence] = Ranked()
+        self._restoring = Restoring(config, self._pace, pages.page_size)
+        self._waiting, self._giving = Waiting(), GivingWay()
         self._running: Ranked[Sequence] = Ranked()
-        self._giving: Ranked[Sequence] = Ranked()
-        """Of those that wait or run, who has pages that may be taken."""
-        self._idle: Ranked[Context] = Ranked()
         self._budget = 0
-        self._blocked: _Blocked | None = None
-        self._waiting_tokens: dict[Rank, int] = {}
-        self._num_waiting_tokens = 0
         self._stalled = False
 
     @property
@@ -79,7 +69,11 @@ class Scheduler:
     def num_pending_tokens(self) -> int:
         """Of prompts that are waited for, by those that run and those that do not yet."""
         running = (s.context.num_pending for s in self._running if not s.decoding)
-        return self._num_waiting_tokens + sum(running)
+        return self._waiting.num_tokens + sum(running)
+
+    @property
+    def _num_decoding(self) -> int:
+        return sum(sequence.decoding for sequence in self._running)
 
     @property
     def has_work(self) -> bool:
@@ -92,27 +86,31 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         self._waiting.add(sequence)
-        self._waiting_tokens[sequence.rank] = sequence.context.num_pending
-        self._num_waiting_tokens += sequence.context.num_pending
-        if sequence.preemptible and sequence.context.num_pages:
+        if sequence.context.num_pages:
             self._giving.add(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Whatever it was doing; its pages stay with it."""
-        self._leave_queue(sequence)
+        self._waiting.discard(sequence)
         self._running.discard(sequence)
         self._giving.discard(sequence)
 
     def rest(self, context: Context) -> None:
         """Nobody computes on this context now: when pages are short, it may be dropped."""
-        self._idle.add(context)
+        self._giving.rest(context)
 
     def unrest(self, context: Context) -> None:
-        self._idle.discard(context)
+        self._giving.unrest(context)
+
+    def take_back(self, context: Context, end: int) -> None:
+        """What the second tier has of a context, matched, whose rest comes from elsewhere: no more
+        of it than may come back in one step beside those that decode now."""
+        self._restoring.begin(self._num_decoding)
+        self._restoring.restore(context, end)
 
     def contexts(self) -> Iterator[Context]:
         yield from (sequence.context for sequence in (*self._waiting, *self._running))
-        yield from self._idle
+        yield from self._giving.idle()
 
     def plan(self, now: float) -> list[Work]:
         """The next batch, in order of rank, its pages taken; at most ``max_batch_tokens``.
@@ -120,7 +118,8 @@ class Scheduler:
         Whoever gives way comes after the one that it gives way to, and so is not in the batch yet.
         """
         running = deque(sorted(self._running, key=_by_rank))
-        self._budget = self._tokens_for_prompts(sum(s.decoding for s in running))
+        self._budget = self._tokens_for_prompts(self._num_decoding)
+        self._restoring.begin(self._num_decoding)
         work: list[Work] = []
         admitting = True
         while running or admitting:
@@ -133,11 +132,15 @@ class Scheduler:
                 break
             if piece:
                 work.append(piece)
-        self._stalled = not work
+        self._stalled = not work and not self._restoring.num_tokens
         return [self._with_guesses(p) for p in work] if self._config.draft_tokens else work
 
-    def learn(self, work: list[Work], took_s: float) -> None:
-        """How long a planned batch took: the next ones are cut accordingly."""
+    def learn(self, work: list[Work], took_s: float, planned_s: float) -> None:
+        """How long a batch took, and how much of that its planning, in which pages come back from
+        the second tier: the next ones are cut accordingly."""
+        if self._restoring.num_tokens:
+            self._restoring.learn(planned_s)
+            took_s -= planned_s
         decoding = sum(piece.sequence.decoding for piece in work)
         num_tokens = sum(p.num_tokens for p in work if not p.sequence.decoding)
         self._pace.learn(decoding, num_tokens, took_s)
@@ -169,7 +172,7 @@ class Scheduler:
         context = sequence.context
         end = context.num_computed + size
         while context.missing(end) > self._pages.num_available:
-            if not self._take_from_later(sequence, now):
+            if not self._take(self._giving.later(sequence), now):
                 self._preempt(sequence, now)
                 return False
         context.grow(end)
@@ -204,23 +207,17 @@ class Scheduler:
         return Work(sequence, size, is_new=True)
 
     def _run(self, sequence: Sequence, now: float) -> None:
-        self._leave_queue(sequence)
+        self._waiting.discard(sequence)
         self._running.add(sequence)
-        if sequence.preemptible:
-            self._giving.add(sequence)
+        self._giving.add(sequence)
         sequence.admitted(now)
-
-    def _leave_queue(self, sequence: Sequence) -> None:
-        if sequence in self._waiting:
-            self._waiting.discard(sequence)
-            self._num_waiting_tokens -= self._waiting_tokens.pop(sequence.rank)
 
     def _may_run(self, sequence: Sequence) -> bool:
         """There is a slot, or a less urgent one has it and can leave it."""
         if len(self._running) < self._config.max_running:
             return True
         last = self._running.last
-        return last is not None and last.preemptible and _is_more_urgent(sequence, last)
+        return last is not None and last.preemptible and is_more_urgent(sequence, last)
 
     def _clear_slot(self, now: float) -> None:
         if len(self._running) >= self._config.max_running:
@@ -238,65 +235,56 @@ class Scheduler:
         received = context.num_pages > 0
         if not received:
             context.match(sequence.num_matchable)
-        take = self._take_from_less_urgent if self._running else self._take_from_later
+        giver = self._giving.less_urgent if self._running else self._giving.later
         while context.missing(context.num_tokens) > self._pages.num_available:
-            if not take(sequence, now):
+            if not self._take(giver(sequence), now):
                 self._turn_away(sequence, received)
                 return False
+        if not received and not self._is_restored(sequence):
+            return False
         if not received:
             self._counters.matchable_tokens += sequence.num_matchable
             self._counters.matched_tokens += context.num_computed
         return True
+
+    def _is_restored(self, sequence: Sequence) -> bool:
+        """Bring back what the second tier has of it; where that is not all, it waits until the next
+        step, and holds nothing."""
+        context, before = sequence.context, self._restoring.num_tokens
+        if self._restoring.restore(context, sequence.num_matchable):
+            return True
+        restored = self._restoring.num_tokens - before
+        self._budget = max(0, self._budget - self._pace.worth_of_restored(restored))
+        context.drop()
+        return False
 
     def _turn_away(self, sequence: Sequence, received: bool) -> None:
         context = sequence.context
         lacking = context.missing(context.num_tokens) - self._pages.num_available
         if not received:
             context.drop()
-        self._blocked = _Blocked(sequence.rank, self._pages.num_available + lacking)
+        self._waiting.turn_away(sequence, self._pages.num_available + lacking)
 
     def _is_still_blocked(self, sequence: Sequence) -> bool:
         """It was turned away, and no page has come back since: to match its prompt once more in
         every step would be for nothing."""
-        blocked = self._blocked
-        if blocked is None or blocked.rank != sequence.rank or not self._running:
-            return False
-        return self._pages.num_available < blocked.wanted and not self._less_urgent(sequence)
+        return (
+            bool(self._running)
+            and self._waiting.is_turned_away(sequence, self._pages.num_available)
+            and self._giving.less_urgent(sequence) is None
+        )
 
     # --- who gives way --------------------------------------------------------------------------
 
-    def _take_from_later(self, wanting: Sequence, now: float) -> bool:
-        """Take the pages of the last in rank after ``wanting``, or else of an earlier one that
-        nobody computes on. False: there is no such."""
-        sequence = self._giving.last
-        if sequence and sequence.rank <= wanting.rank:
-            sequence = None
-        return self._take(sequence, self._idle.last, now)
-
-    def _take_from_less_urgent(self, wanting: Sequence, now: float) -> bool:
-        """Take the pages of the last in rank, if its priority is lower than that of ``wanting``."""
-        if not self._less_urgent(wanting):
-            return False
-        sequence, context = self._giving.last, self._idle.last
-        if sequence and not _is_more_urgent(wanting, sequence):
-            sequence = None
-        if context and not _is_more_urgent(wanting, context):
-            context = None
-        return self._take(sequence, context, now)
-
-    def _less_urgent(self, wanting: Sequence) -> bool:
-        last = (self._giving.last, self._idle.last)
-        return any(one is not None and _is_more_urgent(wanting, one) for one in last)
-
-    def _take(self, sequence: Sequence | None, context: Context | None, now: float) -> bool:
-        """From whichever of the two is the last in rank."""
-        if sequence and (context is None or sequence.rank > context.rank):
-            self._preempt(sequence, now)
-        elif context:
+    def _take(self, giver: Sequence | Context | None, now: float) -> bool:
+        """Its pages are free from now on; False where there is nobody."""
+        if isinstance(giver, Sequence):
+            self._preempt(giver, now)
+        elif giver:
             self._counters.forgone_contexts += 1
-            self._idle.discard(context)
-            context.drop()
-        return bool(sequence or context)
+            self._giving.unrest(giver)
+            giver.drop()
+        return giver is not None
 
     def _preempt(self, sequence: Sequence, now: float) -> None:
         assert sequence.preemptible
@@ -305,7 +293,3 @@ class Scheduler:
         sequence.context.drop()
         sequence.preempted(now)
         self.add(sequence)
-
-
-def _is_more_urgent(wanting: Sequence, other: Sequence | Context) -> bool:
-    return wanting.rank.urgency < other.rank.urgency
