@@ -13,10 +13,11 @@ from bus.transfers import PoolShape
 from .acceptance import accept_offset, accept_prompt, accept_sampling
 from .answer import Answer, Ending
 from .answers import Answers
+from .asked import Asked
 from .constraint import Compiled, ConstraintFailed
 from .context import Context
 from .flows import Flow
-from .generation import Asked, Generation
+from .generation import Generation
 from .guessing import Guessing
 from .outcomes import Outcome, Told
 from .parts import Parts

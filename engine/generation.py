@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from msgspec import Struct
 from msgspec.structs import replace
 
-from bus.messages import Finished, Mailbox, Sampling, Started
+from bus.messages import Finished, Sampling, Started
 from bus.public import ChoiceDone, Delta, Done, Echo, Spoken, TokenLogprob
 
 from .answer import Answer
 from .answers import Answers
+from .asked import Asked
 from .constraint import Compiled, Mask
 from .context import Context
 from .guessing import Guessing, behind
@@ -22,21 +22,6 @@ from .prompt_scores import PromptScores
 from .runner import Choice, Detokenizer, Ids, Row, Sampled
 from .sequence import Sequence
 from .timing import Timing
-
-
-class Asked(Struct, frozen=True):
-    """The request, as it was ordered."""
-
-    flow: str
-    attempt: int
-    sampling: Sampling
-    reply: Mailbox
-    num_prompt: int
-    """Tokens of the user's prompt: the rest of the context's tokens are the answer so far."""
-    prompt_text: str = ""
-    """Where the user wants it back."""
-    choice: int = 0
-    """Which of the request's answers this is."""
 
 
 class Generation(Sequence):
