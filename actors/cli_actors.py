@@ -14,6 +14,7 @@ from .cli_logs import log_as
 from .cli_parts import (
     broker_url,
     clean_errors,
+    invariant_option,
     kv_memory_of,
     kv_mib_option,
     lifeline_option,
@@ -113,6 +114,7 @@ class Adapter(click.ParamType[tuple[str, str]]):
               help="int8: a quarter of the memory, faster alone, not the same tokens.")  # fmt: skip
 @click.option("--kernels/--no-kernels", default=True, show_default=True,
               help="Our own for the CPU, compiled on first use, or torch.")  # fmt: skip
+@invariant_option
 @click.option("--transport", default="ucx", show_default=True, type=click.Choice(["ucx", "none"]),
               help="'none': an engine that neither sends nor receives KV.")  # fmt: skip
 @click.option("--kv-checksums", is_flag=True,

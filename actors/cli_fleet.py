@@ -12,6 +12,7 @@ from engine.kv_memory import KvMemory, Share, read_kv_memory
 
 from .cli_parts import (
     clean_errors,
+    invariant_option,
     kv_memory_of,
     kv_mib_option,
     model_option,
@@ -56,6 +57,7 @@ def demo(
               help="Check a strategy and put it into service, again on every save.")  # fmt: skip
 @click.option("--http", "http_port", type=click.IntRange(1, 65535), metavar="PORT",
               help="Start a gateway, too, at 127.0.0.1:PORT.")  # fmt: skip
+@invariant_option
 @model_option
 @url_option
 @click.pass_obj
@@ -70,6 +72,7 @@ def up(
     kv_checksums: bool,
     watched: tuple[Path, ...],
     http_port: int | None,
+    invariant: bool,
     model: str | None,
     url: str | None,
 ) -> None:
@@ -80,7 +83,11 @@ def up(
         raise click.UsageError(f"--role was given {len(given_roles)} times for {engines} engines")
     names = numbered(given_roles) if given_roles else roles(engines)
     memory = kv_memory_of(kv_memory, kv_mib) or Share(0.8 / engines)
-    given = ("--kv-memory", str(memory), *(("--kv-checksums",) if kv_checksums else ()))
+    given = (
+        *("--kv-memory", str(memory)),
+        *(("--kv-checksums",) if kv_checksums else ()),
+        *(() if invariant else ("--no-invariant",)),
+    )
     options = FleetOptions(names, orchestration, model, given, http_port=http_port)
     run(stay_up(settings, options, url or settings.nats_url, watched))
 

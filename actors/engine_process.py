@@ -192,6 +192,7 @@ class EngineProcess:
             weights=self.options.weights,
             threads=self.options.threads,
             native=self.options.kernels,
+            invariant=self.options.invariant,
         )
 
     @property

@@ -71,6 +71,8 @@ class EngineOptions(Struct, frozen=True):
     weights: Literal["float32", "int8"] = "float32"
     kernels: bool = True
     """Our own, where they can be compiled and compute the model."""
+    invariant: bool = True
+    """The same tokens whatever else is computed, where torch computes, too, and what that costs."""
     transport: Literal["ucx", "none"] = "ucx"
     kv_checksums: bool = False
     """Whether KV that it receives, or sends, is checked before it is used."""

@@ -28,6 +28,10 @@ class Plan(Struct, frozen=True):
     num_tokens: int = 16
     num_rounds: int = 2
 
+    @property
+    def num_pages(self) -> int:
+        return self.num_prompts * -(-(self.prompt_tokens + self.num_tokens) // PAGE_SIZE)
+
 
 class Measured(Struct, frozen=True):
     prefill_s: float
@@ -43,7 +47,7 @@ def measure(files: ModelFiles, plan: Plan) -> Result:
     found: dict[str, list[Measured]] = {dtype: [] for dtype in DTYPES}
     for _ in range(plan.num_rounds):
         for dtype in DTYPES:
-            found[dtype].append(_measured(files, dtype, plan))
+            found[dtype].append(measured(_runner(files, dtype, plan), plan))
     exact = found["float32"][0].answers
     figures: dict[str, Figure] = {}
     for dtype, rounds in found.items():
@@ -64,14 +68,16 @@ def measure(files: ModelFiles, plan: Plan) -> Result:
     return Result("kv_dtypes", ratios, figures, {**halves})
 
 
-def _measured(files: ModelFiles, dtype: str, plan: Plan) -> Measured:
-    pages_each = -(-(plan.prompt_tokens + plan.num_tokens) // PAGE_SIZE)
-    shape = files.pool_shape(plan.num_prompts * pages_each, PAGE_SIZE, dtype)
-    runner = TorchRunner(files, shape, dtype=dtype)
-    tables = np.arange(shape.num_pages, dtype=np.int32).reshape(plan.num_prompts, -1)
-    random = np.random.default_rng(7)
+def _runner(files: ModelFiles, dtype: str, plan: Plan) -> TorchRunner:
+    return TorchRunner(files, files.pool_shape(plan.num_pages, PAGE_SIZE, dtype), dtype=dtype)
+
+
+def measured(runner: TorchRunner, plan: Plan) -> Measured:
+    """Prompts one by one, then their answers in one batch; the pool has `Plan.num_pages`."""
+    tables = np.arange(plan.num_pages, dtype=np.int32).reshape(plan.num_prompts, -1)
+    random, most = np.random.default_rng(7), min(20_000, runner.card.vocab_size)
     histories: list[Ids] = [
-        random.integers(100, 20_000, plan.prompt_tokens).astype(np.int32)
+        random.integers(most // 200, most, plan.prompt_tokens).astype(np.int32)
         for _ in range(plan.num_prompts)
     ]
     prefills_s, steps_s = list[float](), list[float]()

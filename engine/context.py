@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -70,18 +71,25 @@ class Context:
         return more + (end > self.num_computed and self._next_is_shared())
 
     def match(self, end: int) -> None:
-        """Take what the prefix cache has of ``tokens[:end]``, in full pages, and then what the
-        second tier has of the rest."""
+        """Take what the prefix cache has of ``tokens[:end]``, in full pages."""
         assert self.num_pages == 0
         tokens = self._tokens[:end]
         for node in self._pages.match(tokens, self.adapter):
             self._pages.hold(node.page)
             self._path.append(node)
             self._push(node.page)
-        for node in self._pages.restored(tokens, list(self._path), self.adapter):
+        self.num_computed = self.num_pages * self._pages.page_size
+
+    def restore(self, end: int, most: int | None = None) -> bool:
+        """After `match`: take what the second tier has of the rest, ``most`` pages of it (None:
+        all). False: there may be more."""
+        matched, tokens = len(self._path), self._tokens[:end]
+        restored = self._pages.restored(tokens, list(self._path), self.adapter)
+        for node in islice(restored, most):
             self._path.append(node)
             self._push(node.page)
         self.num_computed = self.num_pages * self._pages.page_size
+        return most is None or len(self._path) - matched < most
 
     def grow(self, end: int) -> None:
         """Take the pages that are missing for tokens ``[0, end)``; they must be available."""

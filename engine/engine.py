@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
 
 from msgspec.structs import replace
 
-from bus.messages import (
-    Commit,
-    Matched,
-    Order,
-    PrepRecv,
-    Query,
-    Refused,
-    Release,
-    Released,
-    RemoteSend,
-    StartGenerate,
-    Suspend,
-)
+from bus.messages import Order
 from bus.transfers import Arrived, Delivered, Fenced, SendFailed, TransferEvent
 from bus.wire import Wire
 
-from .acceptance import accept_adapter, accept_prompt
 from .config import EngineConfig
 from .constraint import Compiled, Compiler
 from .delivering import Delivering
@@ -31,20 +17,18 @@ from .flows import Flow, Flows
 from .generating import Generating
 from .journal import CacheChanges
 from .news import News
-from .outcomes import Outcome, Told
+from .obeying import Obeying
+from .outcomes import Outcome
 from .pages import Pages
 from .parts import Parts
 from .pins import PinsFull
 from .receiving import Receiving
-from .refusal import Refusal
 from .runner import Detokenizer, Ids, ModelCard, Runner
 from .scheduler import Scheduler
 from .second_tier import SecondTier, Store
 from .statistics import Counters, EngineStatistics
 from .stepping import Desks, Stepping
 from .survey import check_integrity, survey
-
-Start: TypeAlias = PrepRecv | RemoteSend | StartGenerate
 
 
 class Engine:
@@ -81,6 +65,7 @@ class Engine:
         self._generating = Generating(self._parts, detokenizer)
         self._receiving = Receiving(self._parts, self._generating)
         self._delivering = Delivering(self._parts)
+        self._obeying = Obeying(self._parts, self._generating, self._receiving, self._delivering)
         desks = Desks(self._generating, self._delivering)
         self._stepping = Stepping(self._parts, runner, clock, desks)
 
@@ -131,7 +116,7 @@ class Engine:
         returns quickly."""
         self._parts.scheduler.wake()
         if isinstance(event, Order):
-            return self._obey(event, now)
+            return self._obeying.obey(event, now)
         flow = self._parts.flows.find((event.flow, event.attempt))
         if flow is None:
             return []
@@ -142,93 +127,6 @@ class Engine:
     def step(self, now: float) -> list[Outcome]:
         """Compute one batch. What happened in it is dated ``now`` plus what the step took."""
         return self._stepping.step(now)
-
-    def _obey(self, order: Order, now: float) -> list[Outcome]:
-        verb = type(order.command).__name__
-        try:
-            return self._begun(order, verb, now)
-        except Refusal as refusal:
-            self._parts.counters.refused += 1
-            event = Refused(verb, refusal.reason, refusal.message)
-            return [Told(order.flow, order.attempt, verb, event)]
-
-    def _begun(self, order: Order, verb: str, now: float) -> list[Outcome]:
-        _check_epoch(order, self._parts.config)
-        if isinstance(order.command, Query):
-            accept_adapter(order.adapter, self._parts.card)
-            event = self._matched(order.command, order.adapter)
-            return [Told(order.flow, order.attempt, verb, event)]
-        if isinstance(order.command, Release):
-            return self._release(order)
-        if self._parts.flows.is_repeat(order):
-            return []
-        accept_adapter(order.adapter, self._parts.card)
-        self._supersede(order)
-        if isinstance(order.command, Commit | Suspend):
-            return self._control(order, order.command, verb, now)
-        return self._start(order, order.command, verb, now)
-
-    def _start(self, order: Order, command: Start, verb: str, now: float) -> list[Outcome]:
-        """A refused one counts as taken: a repeat of it must not begin what the first did not."""
-        flow = self._parts.flows.open(order)
-        flow.verbs.add(verb)
-        try:
-            outcomes = self._started(flow, order, command, now)
-        except Refusal:
-            flow.refused.add(verb)
-            self._parts.settle(flow)
-            raise
-        return outcomes + self._parts.settle(flow)
-
-    def _started(self, flow: Flow, order: Order, command: Start, now: float) -> list[Outcome]:
-        match command:
-            case PrepRecv():
-                return self._receiving.prepare(flow, command, now)
-            case RemoteSend():
-                return self._delivering.send(flow, command, now)
-            case StartGenerate():
-                outcomes = self._generating.start(flow, command, now)
-                if flow.generation is None:  # over before it began: the context has no use
-                    self._receiving.revoke(flow)
-                return outcomes
-
-    def _control(
-        self, order: Order, command: Commit | Suspend, verb: str, now: float
-    ) -> list[Outcome]:
-        """A refused one leaves no memory: it may come again when the phase is right."""
-        flow = self._parts.flows.current(order.flow)
-        if flow is None:
-            raise Refusal("no_such_flow", f"nothing of flow {order.flow} is here")
-        match command:
-            case Commit():
-                outcomes = self._receiving.commit(flow, now)
-            case Suspend():
-                outcomes = self._generating.suspend(flow, now)
-        flow.verbs.add(verb)
-        return outcomes + self._parts.settle(flow)
-
-    def _release(self, order: Order) -> list[Outcome]:
-        self._supersede(order)
-        flow = self._parts.flows.find((order.flow, order.attempt))
-        if flow is None:
-            self._parts.flows.close(order)
-            return [Told(order.flow, order.attempt, "Release", Released())]
-        if flow.releasing:
-            return []
-        flow.releasing = True
-        flow.verbs.add("Release")
-        return self._let_go(flow)
-
-    def _supersede(self, order: Order) -> None:
-        older = self._parts.flows.supersede(order)
-        if older:
-            self._let_go(older)
-
-    def _let_go(self, flow: Flow) -> list[Outcome]:
-        self._generating.drop(flow)
-        self._receiving.revoke(flow)
-        self._delivering.abort(flow)
-        return self._parts.settle(flow)
 
     def _compiled(self, flow: Flow, event: Compiled, now: float) -> list[Outcome]:
         outcomes = self._generating.compiled(flow, event, now)
@@ -247,11 +145,6 @@ class Engine:
             case SendFailed():
                 return self._delivering.failed(flow, event)
 
-    def _matched(self, command: Query, adapter: str) -> Matched:
-        ids = accept_prompt(command.prompt, self._parts.card)
-        matched, now = self._parts.pages.num_known(ids, adapter), survey(self._parts)
-        return Matched(matched, now.load, now.available_pages)
-
 
 def _without_pins(card: ModelCard, pinnable_pages: int) -> ModelCard:
     """What requests may count on: a request is never accepted that pins could starve.
@@ -263,12 +156,3 @@ def _without_pins(card: ModelCard, pinnable_pages: int) -> ModelCard:
     if num_pages < 1:
         raise PinsFull(pinnable_pages, card.shape.num_pages - 1)
     return replace(card, shape=replace(card.shape, num_pages=num_pages))
-
-
-def _check_epoch(order: Order, config: EngineConfig) -> None:
-    if order.epoch not in (0, config.epoch):
-        raise Refusal(
-            "stale_epoch",
-            f"the order is for incarnation {order.epoch} of {config.name}; "
-            f"this is {config.epoch}: what was there before is gone",
-        )

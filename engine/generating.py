@@ -13,13 +13,14 @@ from bus.transfers import PoolShape
 from .acceptance import accept_offset, accept_prompt, accept_sampling
 from .answer import Answer, Ending
 from .answers import Answers
+from .asked import Asked
 from .constraint import Compiled, ConstraintFailed
 from .context import Context
 from .flows import Flow
-from .generation import Asked, Generation
+from .generation import Generation
+from .guessing import Guessing
 from .outcomes import Outcome, Told
 from .parts import Parts
-from .prompt_lookup import PromptLookup
 from .ranges import resolve
 from .reception import Reception
 from .refusal import Refusal
@@ -97,7 +98,7 @@ class Generating:
         """The prompt is computed: the other answers to it begin."""
         for choice in range(1, generation.asked.sampling.n):
             branch = generation.branched(choice, self._detokenizer(), now)
-            branch.lookup = self._lookup()
+            branch.guessing = Guessing(self._parts.config.draft_tokens)
             flow.branches.append(branch)
             branch.queued(now)
             self._parts.scheduler.add(branch)
@@ -114,15 +115,11 @@ class Generating:
 
     def _leave(self, flow: Flow, generation: Generation) -> None:
         flow.leave(generation)
-        self._count_guesses(generation)
+        self._parts.counters.guessed_tokens += generation.guessing.num_guessed
+        self._parts.counters.right_guesses += generation.guessing.num_right
         self._parts.scheduler.remove(generation)
         self._parts.scheduler.unrest(generation.context)
         generation.context.drop()
-
-    def _count_guesses(self, generation: Generation) -> None:
-        if generation.lookup:
-            self._parts.counters.guessed_tokens += generation.lookup.num_guessed
-            self._parts.counters.right_guesses += generation.lookup.num_right
 
     def _accepted(
         self, flow: Flow, command: StartGenerate, reception: Reception | None, now: float
@@ -147,12 +144,8 @@ class Generating:
         text = self._text(ids) if command.sampling.echo and not command.offset else ""
         asked = Asked(*flow.key, command.sampling, command.reply, num_prompt, text)
         generation = Generation(asked, context, answer, Answers(command.sampling.n), now)
-        generation.lookup = self._lookup()
+        generation.guessing = Guessing(config.draft_tokens)
         return generation
-
-    def _lookup(self) -> PromptLookup | None:
-        most = self._parts.config.draft_tokens
-        return PromptLookup(most) if most else None
 
     def _compile(self, flow: Flow, generation: Generation) -> None:
         grammar = generation.asked.sampling.grammar

@@ -5,37 +5,23 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from msgspec import Struct
 from msgspec.structs import replace
 
-from bus.messages import Finished, Mailbox, Sampling, Started
+from bus.messages import Finished, Sampling, Started
 from bus.public import ChoiceDone, Delta, Done, Echo, Spoken, TokenLogprob
 
 from .answer import Answer
 from .answers import Answers
-from .constraint import Compiled, Constraint, ConstraintFailed, Mask
+from .asked import Asked
+from .constraint import Compiled, Mask
 from .context import Context
+from .guessing import Guessing, behind
+from .held import Held
 from .outcomes import Outcome, Output, Told
-from .prompt_lookup import NO_GUESS, PromptLookup
 from .prompt_scores import PromptScores
 from .runner import Choice, Detokenizer, Ids, Row, Sampled
 from .sequence import Sequence
 from .timing import Timing
-
-
-class Asked(Struct, frozen=True):
-    """The request, as it was ordered."""
-
-    flow: str
-    attempt: int
-    sampling: Sampling
-    reply: Mailbox
-    num_prompt: int
-    """Tokens of the user's prompt: the rest of the context's tokens are the answer so far."""
-    prompt_text: str = ""
-    """Where the user wants it back."""
-    choice: int = 0
-    """Which of the request's answers this is."""
 
 
 class Generation(Sequence):
@@ -64,11 +50,9 @@ class Generation(Sequence):
         """When it began to wait for KV or its grammar; None where it need not or need no longer."""
         self.is_compiling = False
         """Its grammar is not ready."""
-        self.lookup: PromptLookup | None = None
-        """Guesses what comes next, where that is wanted."""
-        self._guesses = NO_GUESS
-        self._constraint: Constraint | None = None
-        self._allowed: Mask | None = None
+        self.guessing = Guessing(0)
+        """Of what comes next, where that is wanted."""
+        self._held = Held()
         self.suspended = False
         self._timing = Timing(self.trail, now)
 
@@ -91,24 +75,22 @@ class Generation(Sequence):
         scores = self._scores.choices(begin, end)
         if end < self.context.num_tokens or self._answer.reason is not None:
             return scores
-        return (*scores, self._choice(self.context.tokens))
+        return (*scores, self._choice(self.context.tokens, self._held.allowed))
 
     @property
     def num_guesses(self) -> int:
-        """None with a grammar, which knows of no token before it is chosen."""
-        if self.lookup is None or not self.decoding or self._constraint:
+        if not self.decoding:
             return 0
-        self._guesses = self.lookup.guess(self.context.tokens, self._answer.num_left - 1)
-        return len(self._guesses)
+        tokens, most = self.context.tokens, self._answer.num_left - 1
+        return self.guessing.guess(tokens, most, self._held)
 
     def row(self, num_tokens: int, num_guesses: int = 0) -> Row:
-        row, self._guesses = super().row(num_tokens), self._guesses[:num_guesses]
+        row, (guesses, masks) = super().row(num_tokens), self.guessing.take(num_guesses)
         if num_guesses == 0:
             return row
-        known = np.concatenate([self.context.tokens, self._guesses])
-        ends = range(len(known) - num_guesses + 1, len(known) + 1)
-        later = tuple(self._choice(known[:end]) for end in ends)
-        tokens = np.concatenate([row.tokens, self._guesses])
+        known = behind(self.context.tokens, guesses)
+        later = tuple(self._choice(*it) for it in zip(known, masks, strict=True))
+        tokens = np.concatenate([row.tokens, guesses])
         return replace(row, tokens=tokens, choices=row.choices + later)
 
     @property
@@ -124,8 +106,7 @@ class Generation(Sequence):
         context = self.context.fork(choice, num_prompt, num_prompt - 1, self.context.capacity)
         asked = replace(self.asked, choice=choice)
         branch = Generation(asked, context, answer, self._answers, now)
-        if self._constraint:
-            branch._constraint, branch._allowed = self._constraint.copy(), self._allowed
+        branch._held = self._held.copy()
         return branch
 
     def constrain(self, compiled: Compiled) -> None:
@@ -134,13 +115,8 @@ class Generation(Sequence):
         Raises:
             ConstraintFailed: that does not fit, or the grammar is none.
         """
-        constraint = compiled.constraint
-        if constraint is None:
-            raise ConstraintFailed(compiled.error)
-        for token in self.context.tokens[self.asked.num_prompt :].tolist():
-            constraint.push(token)
+        self._held.hold(compiled, self.context.tokens[self.asked.num_prompt :])
         self.is_compiling = False
-        self._constraint, self._allowed = constraint, constraint.allowed()
 
     def queued(self, now: float) -> None:
         """It need not wait for KV, or not any longer."""
@@ -182,17 +158,18 @@ class Generation(Sequence):
     def _accepted(self, chosen: tuple[Sampled, ...]) -> tuple[list[Sampled], str]:
         """The first, and each after it as long as the guess before it was right: then it was
         chosen after the very tokens that the answer has."""
-        accepted, text, guesses = list[Sampled](), "", self._guesses.tolist()
+        accepted, text = list[Sampled](), ""
         for place, sampled in enumerate(chosen):
             accepted.append(sampled)
             text += self._answer.push(sampled.token)
             self.context.append(sampled.token)
-            self._follow(sampled.token)
-            if self._answer.reason or guesses[place : place + 1] != [sampled.token]:
+            if self._answer.reason is None:
+                # What may come next is found out here, where a fault of one answer is its own.
+                self._held.push(sampled.token)
+            if self._answer.reason or not self.guessing.is_right(place, sampled.token):
                 break
             self.advance(1)
-        if self.lookup and guesses:
-            self.lookup.verified(len(guesses), len(accepted) - 1)
+        self.guessing.verified(len(accepted) - 1)
         return accepted, text
 
     def _started(self) -> list[Told]:
@@ -225,21 +202,15 @@ class Generation(Sequence):
             Done(self.asked.flow, self._answer.num_tokens, "error", message=message)
         )
 
-    def _choice(self, history: Ids) -> Choice:
+    def _choice(self, history: Ids, allowed: Mask | None) -> Choice:
         return Choice(
             self.asked.sampling,
             history,
             self.asked.num_prompt,
             index=self.asked.choice,
             banned=self._answer.banned(len(history) - self.context.num_tokens),
-            allowed=self._allowed,
+            allowed=allowed,
         )
-
-    def _follow(self, token: int) -> None:
-        """What may come next is found out here, where a fault of one answer is its own."""
-        if self._constraint and self._answer.reason is None:
-            self._constraint.push(token)
-            self._allowed = self._constraint.allowed()
 
     def _echo(self) -> list[Output]:
         """The prompt, once, where the user wants it."""

@@ -13,12 +13,14 @@ corrected by what the last one took, so that steps settle where they are meant t
 
 from __future__ import annotations
 
-from math import inf
+from math import ceil, inf
 
 AIM = 0.85
 """Of the bound: what a step is planned to take, since some take longer than planned."""
 DECODE_WEIGHT = 0.25
 """Of the newest step in what is known of decoding."""
+RESTORE_WEIGHT = 0.5
+"""Of the newest step in what is known of restoring."""
 PROMPT_MEMORY_TOKENS = 64
 """A chunk of so many tokens counts as much as all chunks before it. By tokens and not by chunks:
 the last three tokens of a prompt say nothing of what a token costs."""
@@ -33,6 +35,7 @@ class Pace:
         self._bound_s, self._least_tokens = bound_s, least_tokens
         self._decode_s = 0.0
         self._token_s: float | None = None
+        self._restored_s: float | None = None
 
     def learn(self, num_decoding: int, num_prompt_tokens: int, took_s: float) -> None:
         """A step of so many decoding rows and tokens of prompts took so long."""
@@ -49,9 +52,34 @@ class Pace:
             return inf
         if self._token_s is None:
             return self._least_tokens
-        left_s = AIM * self._bound_s - self._decode_s
-        fitting = left_s / self._token_s if self._token_s else inf
-        return max(self._least_tokens, fitting)
+        return max(self._least_tokens, self._fitting(self._bound_s, self._token_s))
+
+    def learn_restoring(self, num_tokens: int, took_s: float) -> None:
+        """So many tokens' KV came back from the second tier in so long."""
+        if num_tokens:
+            token_s = took_s / num_tokens
+            known_s = token_s if self._restored_s is None else self._restored_s
+            self._restored_s = known_s + RESTORE_WEIGHT * (token_s - known_s)
+
+    def restorable_tokens(self, num_decoding: int) -> float:
+        """How many tokens' KV may come back from the second tier beside so many rows that decode,
+        where no prompt is computed."""
+        if self._bound_s is None or num_decoding == 0:
+            return inf
+        if self._restored_s is None:
+            return self._least_tokens
+        return max(self._least_tokens, self._fitting(self._bound_s, self._restored_s))
+
+    def worth_of_restored(self, num_tokens: int) -> int:
+        """How many tokens of prompts might have been computed in the time that so many took to
+        come back."""
+        if not self._token_s or self._restored_s is None:
+            return 0
+        return ceil(num_tokens * self._restored_s / self._token_s)
+
+    def _fitting(self, bound_s: float, token_s: float) -> float:
+        left_s = AIM * bound_s - self._decode_s
+        return left_s / token_s if token_s else inf
 
     def _learn_prompt(self, num_tokens: int, token_s: float) -> None:
         if self._token_s is None:

@@ -30,6 +30,7 @@ class Receiving:
         _, end = resolve(0, command.end, len(ids))
         context = self._parts.context(flow, ids[:end], capacity=end)
         context.match(end)
+        self._parts.scheduler.take_back(context, end)
         matched = context.num_computed
         reception = Reception(context, len(ids), now)
         grant = self._grant(flow, reception) if matched < end else b""

@@ -10,7 +10,8 @@ from .page_memory import PageBytes, PageMemory
 class Store(Protocol):
     """See `engine.page_store.PageStore`."""
 
-    num_corrupt: int
+    @property
+    def num_corrupt(self) -> int: ...
 
     def __len__(self) -> int: ...
 

@@ -39,6 +39,7 @@ class Stepping:
     def step(self, now: float) -> list[Outcome]:
         began_s = self._clock()
         work = self._parts.scheduler.plan(now)
+        planned_s = self._clock() - began_s
         self._copy()
         if not work:
             return []
@@ -50,6 +51,7 @@ class Stepping:
             return [outcome for piece in work for outcome in self._failed(piece, error)]
         between_s, self._ended_s = began_s - self._ended_s, self._clock()
         took_s = self._ended_s - began_s
+        self._parts.scheduler.learn(work, took_s, planned_s)
         self._count(work, took_s, between_s)
         outcomes: list[Outcome] = []
         for piece, sampled in zip(work, results, strict=True):
@@ -138,7 +140,6 @@ class Stepping:
         counters = self._parts.counters
         counters.steps += 1
         counters.step_s += took_s
-        self._parts.scheduler.learn(work, took_s)
         decoded = sum(piece.num_tokens for piece in work if piece.sequence.decoding)
         prefilled = sum(piece.num_tokens for piece in work) - decoded
         counters.decode_tokens += decoded

@@ -139,3 +139,11 @@ def test_as_many_roles_as_engines_are_wanted(home: Path) -> None:
 
     assert result.exit_code == 2
     assert "--role was given 1 times for 2 engines" in result.output
+
+
+@pytest.mark.parametrize("command", ["engine", "up"])
+def test_the_same_tokens_in_every_batch_are_kept_unless_speed_is_wanted(command: str) -> None:
+    command_of = main.commands[command]
+
+    assert command_of.make_context(command, []).params["invariant"] is True
+    assert command_of.make_context(command, ["--no-invariant"]).params["invariant"] is False

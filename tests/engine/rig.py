@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from bus.messages import (
     AnyCommand,
@@ -23,12 +23,38 @@ from engine.engine import Engine
 from engine.fake import Cost, FakeDetokenizer, FakeRunner, fake_card
 from engine.fake_wire import FakeNetwork
 from engine.outcomes import Outcome, Output, Told
+from engine.page_memory import PageBytes
+from engine.page_store import PageStore
 from engine.runner import ModelCard
 from engine.statistics import EngineStatistics
 
 from .device import store_for
 
 BOX = Mailbox("box")
+
+
+class SlowStore:
+    """A store that takes time to give something back."""
+
+    def __init__(self, store: PageStore, wait: Callable[[], None]) -> None:
+        self._store, self._wait = store, wait
+
+    @property
+    def num_corrupt(self) -> int:
+        return self._store.num_corrupt
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._store
+
+    def put(self, key: bytes, content: PageBytes) -> None:
+        self._store.put(key, content)
+
+    def get(self, key: bytes) -> PageBytes | None:
+        self._wait()
+        return self._store.get(key)
 
 
 class Rig:
@@ -42,8 +68,10 @@ class Rig:
         config: EngineConfig | None = None,
         cost: Cost | None = None,
         num_slots: int = 0,
+        restore_s: float = 0.0,
     ) -> None:
-        """With ``num_slots`` it has a second tier of so many pages."""
+        """With ``num_slots`` it has a second tier of so many pages, each of which takes
+        ``restore_s`` to come back."""
         self.name, self.now, self.network = name, 0.0, network
         self.clock_s = 0.0
         self.runner = FakeRunner(card or fake_card(), cost=cost, advance=self._advance)
@@ -51,8 +79,13 @@ class Rig:
         wire = network.wire(name, self.runner.memory, shape) if network else None
         config = config or small(name)
         self.store = store_for(self.runner, num_slots) if num_slots else None
+        slow = (
+            SlowStore(self.store, lambda: self._advance(restore_s))
+            if self.store is not None
+            else None
+        )
         self.engine = Engine(
-            config, self.runner, FakeDetokenizer, wire, lambda: self.clock_s, store=self.store
+            config, self.runner, FakeDetokenizer, wire, lambda: self.clock_s, store=slow
         )
 
     def order(

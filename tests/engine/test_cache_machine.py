@@ -65,6 +65,8 @@ class CacheMachine(RuleBasedStateMachine):
     def open(self, tokens: Prefix) -> Pair:
         pair = Pair(self.device.context(ids(*tokens), MAX_TOKENS), Row(tokens))
         pair.real.match(len(tokens))
+        while not pair.real.restore(len(tokens), most=1):
+            pass
         self.model.match(pair.row)
         self.living.append(pair)
         self.seen.add(tokens)

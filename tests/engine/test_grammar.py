@@ -178,14 +178,32 @@ class TestAnswers:
 
         assert tokens(together, "p") == tokens(alone, "p")
 
+    @pytest.mark.parametrize("temperature", [0.0, 1.0])
+    def test_guesses_change_nothing_but_the_number_of_steps(
+        self, temperature: float, files: ModelFiles
+    ) -> None:
+        """Answers that repeat themselves, by their grammar or by chance, to their last token."""
+        patterns = ["(ab-){12}", "([ab]{2}:){3,20}", "(yes|no)( yes| no){9}"]
+        asked = {
+            str(number): Sampling(60, temperature, seed=number, grammar=regex(pattern))
+            for number, pattern in enumerate(patterns)
+        }
 
-def answered(files: ModelFiles, asked: dict[str, Sampling]) -> list[Outcome]:
+        plain, guessed = answered(files, asked), answered(files, asked, draft_tokens=4)
+
+        for flow in asked:
+            assert tokens(guessed, flow) == tokens(plain, flow)
+        assert len(deltas(guessed)) < 0.8 * len(deltas(plain))
+
+
+def answered(files: ModelFiles, asked: dict[str, Sampling], draft_tokens: int = 0) -> list[Outcome]:
     told: SimpleQueue[Compiled] = SimpleQueue()
     runner = TorchRunner(files, files.pool_shape(128, 8))
     outcomes: list[Outcome] = []
     with compiler_of(files, told) as compiler:
         detokenizer = files.tokenizer().detokenizer
-        engine = Engine(small(), runner, detokenizer, None, lambda: 0.0, compiler)
+        config = small(draft_tokens=draft_tokens, max_batch_tokens=64)
+        engine = Engine(config, runner, detokenizer, None, lambda: 0.0, compiler)
         for flow, sampling in asked.items():
             command = StartGenerate("a", Tokens(PROMPT), 0, sampling, BOX)
             outcomes += engine.handle(Order(flow, 1, "r", command), 0.0)
@@ -230,10 +248,10 @@ def test_a_mask_leaves_the_distribution_that_transformers_leaves(files: ModelFil
 
 
 class GrammarRig:
-    def __init__(self) -> None:
-        self.compiler = FakeCompiler(1000, [END])
+    def __init__(self, draft_tokens: int = 0) -> None:
+        self.compiler, config = FakeCompiler(1000, [END]), small(draft_tokens=draft_tokens)
         runner = FakeRunner(fake_card(end_tokens=[END]))
-        self.engine = Engine(small(), runner, FakeDetokenizer, None, lambda: 0.0, self.compiler)
+        self.engine = Engine(config, runner, FakeDetokenizer, None, lambda: 0.0, self.compiler)
 
     def ask(self, flow: str, words: str, offset: int = 0, **more: Any) -> list[Outcome]:
         sampling = Sampling(grammar=regex(words), **more)
@@ -263,6 +281,20 @@ def test_nothing_is_computed_before_the_grammar_is_ready() -> None:
     outcomes = rig.run()
     assert tokens(outcomes, "f") == [30, 50, 70, END]
     assert done(outcomes).reason == "stop"
+
+
+def test_guesses_are_held_to_the_grammar_too() -> None:
+    """After 30 50 a third 30 is guessed, where the grammar wants 70: it is not even computed."""
+    rig = GrammarRig(draft_tokens=4)
+    rig.ask("f", "30 50 30 50 30 50 70 30 50 30")
+    rig.compiled()
+
+    outcomes = rig.run()
+
+    assert tokens(outcomes, "f") == [30, 50, 30, 50, 30, 50, 70, 30, 50, 30, END]
+    now = rig.engine.statistics()
+    assert now.steps < 11
+    assert 0 < now.right_guesses == now.guessed_tokens
 
 
 def test_an_answer_that_goes_on_here_is_held_to_the_rest_of_its_grammar() -> None:

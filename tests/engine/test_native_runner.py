@@ -12,6 +12,7 @@ import torch
 
 from engine.arithmetic import Arithmetic
 from engine.backend import Backend
+from engine.invariant_arithmetic import InvariantArithmetic
 from engine.kernel_build import NoKernels
 from engine.kernel_limits import obstacle
 from engine.model_files import ModelFiles, open_model
@@ -141,10 +142,18 @@ def test_where_they_cannot_torch_does_and_one_line_says_why(
     with caplog.at_level(logging.INFO):
         arithmetic = open_arithmetic(opened("llama").config, backend)
 
-    assert isinstance(arithmetic, TorchArithmetic)
+    assert isinstance(arithmetic, InvariantArithmetic)
     [line] = [record.getMessage() for record in caplog.records]
     assert line.startswith("computing by torch, without native kernels: ")
     assert reason in line
+
+
+def test_torch_may_choose_its_own_order_where_that_is_wanted(
+    opened: Callable[[str], ModelFiles],
+) -> None:
+    backend = Backend(CACHE, native=False, invariant=False)
+
+    assert isinstance(open_arithmetic(opened("llama").config, backend), TorchArithmetic)
 
 
 def test_a_machine_without_a_compiler_computes_by_torch(
@@ -157,7 +166,7 @@ def test_a_machine_without_a_compiler_computes_by_torch(
 
     arithmetic = open_arithmetic(opened("llama").config, Backend(tmp_path))
 
-    assert isinstance(arithmetic, TorchArithmetic)
+    assert isinstance(arithmetic, InvariantArithmetic)
     assert "no C compiler (cc, gcc, clang) is installed" in caplog.text
 
 
@@ -175,7 +184,7 @@ def test_models_of_odd_shapes_are_left_to_torch(opened: Callable[[str], ModelFil
 
     assert [f for f in FAMILIES if obstacle(opened(f).config)] == list(LEFT_TO_TORCH)
     arithmetic = open_arithmetic(opened("smollm2").config, Backend(CACHE))
-    assert isinstance(arithmetic, TorchArithmetic)
+    assert isinstance(arithmetic, InvariantArithmetic)
     assert obstacle(config) is None
     assert "head_dim 24" in str(obstacle(replace(config, head_dim=24)))
     assert "head_dim 512" in str(obstacle(replace(config, head_dim=512)))
