@@ -6,7 +6,6 @@ is equal. No number in a key is negative: Python gives -1 and -2 the same hash.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Hashable
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -24,18 +23,22 @@ LEASE_S: Final = 2
 HALF_LEASE_S: Final = 1
 REPORTED: Final = {
     *("begun_at", "finished_at", "num_bytes", "num_runs", "read_s", "write_s"),
-    *("lane", "reason", "remote"),
+    *("reason", "remote"),
 }
 """What only ends up in events, or follows from the rest."""
 _Thing = TypeVar("_Thing")
 _CONSTANT: Final = {"_home", "_shape", "_life", "_lease_s"}
+_CHANGING: Final = {list, np.ndarray}
 _PLAIN: Final = {type(None), bool, int, float, str, bytes, tuple}
 
 
-def fork(ledger: Ledger) -> Ledger:
-    """One that goes its own way. States that are frozen are shared."""
+def fork(ledger: Ledger, idle: str) -> Ledger:
+    """One that goes its own way. States that are frozen are shared, and so is the half that is
+    ``idle``: a walk's engines only receive, or only send."""
     new = _copy(ledger)
     for name, half in vars(ledger).items():
+        if name == idle:
+            continue
         new_half = _copy(half)
         for field, value in vars(half).items():
             if isinstance(value, dict):
@@ -53,11 +56,11 @@ def _copy(thing: _Thing) -> _Thing:
 def _fork(state: Any) -> Any:
     if not is_dataclass(state):
         return state
-    new = copy.copy(state)
-    for field in fields(state):
-        value = getattr(state, field.name)
-        if isinstance(value, np.ndarray | list):
-            setattr(new, field.name, value.copy())
+    kind: Any = type(state)
+    new = object.__new__(kind)
+    for name in kind.__slots__:
+        value = getattr(state, name)
+        setattr(new, name, value.copy() if type(value) in _CHANGING else value)
     return new
 
 

@@ -52,7 +52,7 @@ class Shells(Struct):
         """The side's ledger, which from now on is nobody else's."""
         side = self.sides[n]
         assert side.ledger is not None
-        side.ledger, side.known = fork(side.ledger), None
+        side.ledger, side.known = fork(side.ledger, ("_sender", "_receiver")[n]), None
         return side.ledger
 
     def _sums(self, job: Job) -> bytes:

@@ -14,6 +14,7 @@ in both channels behind what was said before it, as a transport tells it.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable
 
 from bus.wire import GrantRefused
@@ -35,8 +36,8 @@ class World(Shells):
     # --- as a value -----------------------------------------------------------------------------
 
     def fork(self) -> World:
-        new = World(*(getattr(self, name) for name in self.__struct_fields__))
-        new.sides = [Side(*(getattr(s, n) for n in s.__struct_fields__)) for s in self.sides]
+        new = copy.copy(self)
+        new.sides = [copy.copy(side) for side in self.sides]
         return new
 
     def key(self) -> Hashable:
