@@ -4,8 +4,8 @@ Two engine processes of one thread each with the default model. The same prompts
 memory as fast as it is, and over links of a tenth and a hundredth of that: `CourierConfig` has a
 limit for what an engine writes, and a transfer is only over when the link would have carried it.
 
-``python -m bench overlap`` measures. ``python -m bench.overlap FILE`` appends each point to a file as
-soon as it is measured, and makes the table and the picture of all that the file holds.
+``python -m bench overlap`` measures. ``python -m bench.overlap FILE`` appends each point to a file
+as soon as it is measured, and makes the table and the picture of all that the file holds.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ async def _append(path: Path) -> None:
 
 def table(points: Sequence[Point]) -> str:
     """Markdown, and the ratios below it."""
-    head = "| link | tokens | prefill | alone | exposed | share | GB/s |\n|---|---|---|---|---|---|---|\n"
+    head = "| link | tokens | prefill | alone | exposed | share | GB/s |\n" + 7 * "|---" + "|\n"
     rows = [_row(link, n, found) for (link, n), found in _by_place(points).items()]
     told = [f"{name}: {ratio:.4f}\n" for name, ratio in result(points).ratios.items()]
     return "".join([head, *rows, "\n", *told])
