@@ -1,10 +1,12 @@
 """Layer-by-layer sending behind a prefill: what of the transfer is left when it has ended.
 
 Two engine processes of one thread each with the default model. The same prompts go over shared
-memory as fast as it is, and over links of a tenth and a hundredth of that: `CourierConfig` has a
-limit for what an engine writes, and a transfer is only over when the link would have carried it.
+memory as fast as it is, which is 10 GB/s or so, and over links of a tenth and a hundredth of that:
+`CourierConfig` has a limit for what an engine writes, and a transfer is only over when the link
+would have carried it.
 
-``python -m bench overlap`` measures; ``python -m bench.overlap FILE.svg`` makes the picture too.
+``python -m bench overlap`` measures. ``python -m bench.overlap FILE`` appends each point to a file
+as soon as it is measured, and makes the table and the picture of all that the file holds.
 """
 
 from __future__ import annotations
@@ -13,15 +15,17 @@ import asyncio
 import random
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from .crew import Crew, Party
 from .driven_engine import Sending
+from .machine import Watch
 from .parties.conversation import Ready
 from .parties.kv_engine import KvEngine, Prefill, Prepare, Receive, Send
 from .report import AtMost, Figure, Result, Target
@@ -29,9 +33,9 @@ from .report import AtMost, Figure, Result, Target
 VOCABULARY: Final = 4096
 LONG_TOKENS: Final = 1000
 """From here on the aims hold."""
-SHARED, TENTH, HUNDREDTH = "shared memory", "a tenth of it", "a hundredth of it"
-LINKS: Final = {SHARED: 1, TENTH: 10, HUNDREDTH: 100}
-"""By how much each is slower."""
+SHARED, TENTH, HUNDREDTH = "shared memory", "1 GB/s", "0.1 GB/s"
+LINKS: Final = {SHARED: None, TENTH: 1e9, HUNDREDTH: 1e8}
+"""Bytes per second at most."""
 
 
 class Plan(Struct, frozen=True):
@@ -61,19 +65,22 @@ class Point(Struct, frozen=True):
 
 
 def run() -> Result:
-    return result(asyncio.run(measure(Plan())))
+    return result(asyncio.run(_all(Plan())))
 
 
-async def measure(plan: Plan) -> list[Point]:
+async def _all(plan: Plan) -> list[Point]:
+    return [point async for point in measure(plan)]
+
+
+async def measure(plan: Plan) -> AsyncIterator[Point]:
     async with Crew() as crew:
         lab = _Lab(crew, plan)
         await lab.open()
-        points: list[Point] = []
         for _ in range(plan.repeats):
             for num_tokens in plan.lengths:
                 alone_s = await lab.alone_s(num_tokens)
-                points += [await lab.point(link, num_tokens, alone_s) for link in plan.links]
-        return points
+                for link in plan.links:
+                    yield await lab.point(link, num_tokens, alone_s)
 
 
 class _Lab:
@@ -85,15 +92,10 @@ class _Lab:
         self._flows, self._random = count(), random.Random(4)
 
     async def open(self) -> None:
-        """Senders of slower links are told what the first one reached, once everything is warm."""
         self._receiver = await self._start("receiver", None)
-        self._senders[SHARED] = await self._start("sender", None)
-        warm = [await self._send(SHARED, self._plan.lengths[n]) for n in (0, 0, -2)][-1]
-        speed = warm.sent.num_bytes / warm.sent.write_s
         for link in self._plan.links:
-            if link not in self._senders:
-                self._senders[link] = await self._start(f"sender {link}", speed / LINKS[link])
-                await self._send(link, min(self._plan.lengths))
+            self._senders[link] = await self._start(f"sender over {link}", LINKS[link])
+            await self._send(link, min(self._plan.lengths))  # so that everything is warm
 
     async def alone_s(self, num_tokens: int) -> float:
         """Of a prompt that is sent to nobody."""
@@ -184,15 +186,43 @@ def _id(link: str) -> str:
     return {SHARED: "shared", TENTH: "tenth", HUNDREDTH: "hundredth"}[link]
 
 
+# --- in pieces ----------------------------------------------------------------------------------
+
+
 def main(arguments: Sequence[str]) -> None:
-    (path,) = arguments
-    points = asyncio.run(measure(Plan()))
+    path, watch = Path(arguments[0]), Watch.begin()
+    asyncio.run(_append(path))
+    points = [msgspec.json.decode(line, type=Point) for line in path.read_bytes().splitlines()]
     from .overlap_plot import plot
 
-    plot(points, Path(path))
-    found = result(points)
-    for name, value in (found.ratios | found.figures).items():
-        sys.stdout.write(f"{name}: {value}\n")
+    plot(points, path.with_suffix(".svg"))
+    sys.stdout.write(table(points))
+    sys.stdout.write(f"others used {watch.machine().load_by_others:.0%} of the machine\n")
+
+
+async def _append(path: Path) -> None:
+    with path.open("ab", buffering=0) as found:
+        async for point in measure(Plan()):
+            found.write(msgspec.json.encode(point) + b"\n")
+
+
+def table(points: Sequence[Point]) -> str:
+    """Markdown, and the ratios below it."""
+    head = "| link | tokens | prefill | alone | exposed | share | GB/s |\n" + 7 * "|---" + "|\n"
+    rows = [_row(link, n, found) for (link, n), found in _by_place(points).items()]
+    told = [f"{name}: {ratio:.4f}\n" for name, ratio in result(points).ratios.items()]
+    return "".join([head, *rows, "\n", *told])
+
+
+def _row(link: str, num_tokens: int, found: Sequence[Point]) -> str:
+    prefill_s, alone_s, exposed_s, share, write_s = (
+        statistics.median(getattr(p, field) for p in found)
+        for field in ("prefill_s", "alone_s", "exposed_s", "exposed_share", "write_s")
+    )
+    return (
+        f"| {link} | {num_tokens} | {prefill_s:.2f} s | {alone_s:.2f} s | {exposed_s * 1e3:.1f} ms"
+        f" | {share:.2%} | {found[0].num_bytes / write_s / 1e9:.2f} |\n"
+    )
 
 
 if __name__ == "__main__":

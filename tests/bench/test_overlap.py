@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.driven_engine import DrivenEngine, Failed
-from bench.overlap import HUNDREDTH, SHARED, TENTH, Point, result
+from bench.overlap import HUNDREDTH, SHARED, TENTH, Point, result, table
 from bench.overlap_plot import plot
 from bus.tokens import Tokens
 from bus.transfers import TransferEvent
@@ -88,6 +88,15 @@ def test_the_share_is_that_of_the_worst_long_prompt_and_short_ones_do_not_count(
     assert found.ratios["exposed_share_of_prefill_tenth"] == pytest.approx(0.3 / 1.1)
     assert found.missed() == ["prefill_vs_alone_tenth"]
     assert found.figures["gb_per_s_shared_1024"] == 2.0
+
+
+def test_the_table_has_a_row_for_every_length_of_every_link() -> None:
+    told = table([point(SHARED, 1024, exposed_s) for exposed_s in (0.01, 0.03)])
+
+    assert (
+        told.splitlines()[2]
+        == "| shared memory | 1024 | 1.00 s | 1.00 s | 20.0 ms | 2.00% | 2.00 |"
+    )
 
 
 def test_the_picture_has_a_line_for_every_link(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from .sites import Host, MemoryWorld, World, kv_threads
+from .sites import Host
+from .worlds import MemoryWorld, World, kv_threads
 
 WORLDS: dict[str, Callable[[], World]] = {
     "memory": MemoryWorld,

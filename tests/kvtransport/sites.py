@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import queue
-import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any, ClassVar, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
 from kvtransport.layout import Runs
-from kvtransport.memory import MemoryNetwork, MemoryTransport
+from kvtransport.memory import MemoryTransport
 from kvtransport.transport import PeerId, Transport
 from kvtransport.ucx import UcxTransport
 
@@ -222,52 +221,3 @@ def _serve(pipe: Connection) -> None:
     except (EOFError, ConnectionResetError):
         if site is not None:
             site.close()
-
-
-class World:
-    """Makes sites that can reach each other, and closes them all.
-
-    ``here`` is in this process; ``there`` is too, unless the world has processes.
-    """
-
-    def __init__(self, *, processes: bool = False, settings: dict[str, str] | None = None) -> None:
-        self._processes, self._settings = processes, settings or {}
-        self._sites: list[Site] = []
-
-    @property
-    def lanes(self) -> tuple[str, ...]:
-        """What puts between two processes of this world must take: never TCP by accident."""
-        if self._settings.get("TLS") == "tcp":
-            return ("tcp",)
-        return ("cma",) if "ALLOC_PRIO" in self._settings else ("sysv", "posix")
-
-    def here(self, num_bytes: int) -> Site:
-        return self._keep(LocalSite(UcxTransport(settings=self._settings), num_bytes))
-
-    def there(self, num_bytes: int) -> Site:
-        if not self._processes:
-            return self.here(num_bytes)
-        return self._keep(cast(Site, RemoteSite(num_bytes, self._settings)))
-
-    def close(self) -> None:
-        for site in self._sites:
-            site.close()
-
-    def _keep(self, site: Site) -> Site:
-        self._sites.append(site)
-        return site
-
-
-class MemoryWorld(World):
-    """Sites on the in-memory twin."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._network = MemoryNetwork()
-
-    def here(self, num_bytes: int) -> Site:
-        return self._keep(LocalSite(self._network.transport(), num_bytes))
-
-
-def kv_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("kv-")]

@@ -14,7 +14,7 @@ from kvtransport.transport import TransportClosed
 
 from .couriers import Engine, memory_engine
 from .shapes import shape
-from .sites import kv_threads
+from .worlds import kv_threads
 
 SHAPE = shape(num_pages=16)
 

@@ -10,7 +10,7 @@ import pytest
 from bus.transfers import Arrived, Delivered, Fenced, PoolShape, SendFailed
 
 from .couriers import Engine, EngineProcess, ucx_engine
-from .sites import kv_threads
+from .worlds import kv_threads
 
 SHAPE = PoolShape(
     num_layers=4, num_pages=4096, page_size=16, page_bytes=2048, fingerprint="processes"

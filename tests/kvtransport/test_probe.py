@@ -7,7 +7,7 @@ import pytest
 from kvtransport.library import UcxUnavailable
 from kvtransport.probe import ANOTHER_MACHINE, probe
 
-from .sites import kv_threads
+from .worlds import kv_threads
 
 
 def test_two_processes_here_share_memory() -> None:
