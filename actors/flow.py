@@ -33,8 +33,8 @@ from orchestrations.machine import Done, Idle, Instruction, State
 
 from .admission import Waiter
 from .catalog import Serving
+from .known_engine import Work
 from .recording import MAX_STEPS, RecordedStep, Recording
-from .standing import Work
 from .versions import Ref
 
 ANSWERS: dict[type, str] = {

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from math import exp
 from typing import Final, TypeAlias
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from bus.fleet import Engine, Fleet
@@ -24,88 +22,11 @@ from bus.messages import Beat
 from bus.ranking import Ranking
 
 from .kinds import Kinds
+from .known_engine import KnownEngine, Work
 from .rooms import Rooms
-
-UNLIMITED: Final = 1 << 30
-SHARE_MEMORY_S: Final = 2.0
-"""Seconds after which the share of time that went to prompts counts for a third."""
 
 Claims: TypeAlias = Mapping[str, int]
 """Pages that a flow may come to need, by engine. One claim takes one slot, too."""
-
-
-class Work(Struct, frozen=True):
-    """What one flow has one engine do."""
-
-    prompt_tokens: int = 0
-    """That it was told to compute, and has not said that it has."""
-    answers: int = 0
-    """That it decodes, or will once their prompt is there."""
-
-
-class _Known(Struct):
-    """One engine."""
-
-    beat: Beat
-    heard_s: float
-    flows: int = 0
-    """Ours."""
-    pages: int = 0
-    """That ours may come to need."""
-    others_load: int = 0
-    others_pages: int = 0
-    others_tokens: int = 0
-    prompt_tokens: int = 0
-    answers: int = 0
-    prefill_share: float = 0.0
-    is_full: bool = False
-    """It said so, after its last beat."""
-
-    def update(self, beat: Beat, now: float) -> None:
-        self._share(beat, now)
-        self.beat, self.heard_s, self.is_full = beat, now, False
-        self.others_tokens = max(0, beat.waiting_tokens - self.prompt_tokens)
-        self.others_load = max(0, beat.load - self.flows)
-        self.others_pages = max(0, beat.total_pages - beat.free_pages - self.pages)
-
-    def _share(self, beat: Beat, now: float) -> None:
-        seconds, spent_s = now - self.heard_s, beat.prefill_s - self.beat.prefill_s
-        if seconds <= 0 or spent_s < 0:  # a beat of another epoch
-            return
-        keep = exp(-seconds / SHARE_MEMORY_S)
-        self.prefill_share = keep * self.prefill_share + (1 - keep) * min(1.0, spent_s / seconds)
-
-    @property
-    def slots(self) -> int:
-        if self.is_full:
-            return 0
-        limit = self.beat.slots or UNLIMITED
-        return max(0, limit - self.flows - self.others_load)
-
-    @property
-    def free_pages(self) -> int:
-        return max(0, self.beat.total_pages - self.pages - self.others_pages)
-
-    def engine(self) -> Engine:
-        beat = self.beat
-        return Engine(
-            name=beat.engine,
-            role=beat.role,
-            load=self.flows + self.others_load,
-            free_pages=self.free_pages,
-            epoch=beat.epoch,
-            waiting_tokens=self.prompt_tokens + self.others_tokens,
-            decoding=self.answers + self.others_load,
-            prefill_tokens_per_s=beat.prefill_tokens_per_s,
-            prefill_share=self.prefill_share,
-            decode_step_s=beat.decode_step_s,
-            decode_base_s=beat.decode_base_s,
-            decode_row_s=beat.decode_row_s,
-            transfer_bytes_per_s=beat.transfer_bytes_per_s,
-            kv_bytes_per_token=beat.kv_bytes_per_token,
-            credits=self.slots,
-            group=beat.group,
-        )
 
 
 class _Site:
@@ -116,7 +37,7 @@ class _Site:
         self.page_sizes: Counter[int] = Counter()
         self.kinds = Kinds()
 
-    def put(self, known: _Known) -> None:
+    def put(self, known: KnownEngine) -> None:
         beat = known.beat
         self.ranking.put(known.engine())
         self.rooms.put(beat.engine, known.free_pages, beat.total_pages, beat.page_size)
@@ -132,7 +53,7 @@ class Standing:
     """Pure. Brought up to date one engine at a time, so that a fleet costs little to ask for."""
 
     def __init__(self) -> None:
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, KnownEngine] = {}
         self._sites: dict[str, _Site] = defaultdict(_Site)
         """By model."""
         self._claims: dict[str, Claims] = {}
@@ -266,12 +187,12 @@ class Standing:
             assert known.answers == sum(w.answers for w in works), name
             assert self._sites[known.beat.model].ranking.engines[name] == known.engine(), name
 
-    def _newcomer(self, beat: Beat, now: float) -> _Known:
+    def _newcomer(self, beat: Beat, now: float) -> KnownEngine:
         """With what flows may have there already: it was lost, and is back."""
         name = beat.engine
         held = [claims[name] for claims in self._claims.values() if name in claims]
         works = [works[name] for works in self._works.values() if name in works]
-        return _Known(
+        return KnownEngine(
             beat,
             now,
             flows=len(held),

@@ -63,7 +63,8 @@ def read(path: Path) -> list[Run]:
 
 
 async def add(path: Path, sweep: Sweep, within_s: float) -> None:
-    """Measure what the file lacks, for so long at most."""
+    """Measure what the file lacks, for so long at most. What others disturbed is left out, and so
+    it is missing the next time, too."""
     done = {one.cell for one in read(path)}
     missing = [cell for cell in cells(sweep) if cell not in done]
     bar = iter(track(missing, "runs", console=Console(stderr=True)))
@@ -71,9 +72,10 @@ async def add(path: Path, sweep: Sweep, within_s: float) -> None:
     with path.open("ab") as file:
         async with aclosing(found):
             async for one in found:
-                file.write(msgspec.json.encode(one) + b"\n")
-                file.flush()
                 next(bar)
+                if sweep.is_sound(one):
+                    file.write(msgspec.json.encode(one) + b"\n")
+                    file.flush()
 
 
 @click.group()
@@ -88,13 +90,26 @@ def main() -> None:
 @click.option("--seeds", default=2, help="How many.")
 @click.option("--seconds", default=8.0, help="Of load, for each run.")
 @click.option("--model", type=click.Choice([LITTLE, DEFAULT]), default=LITTLE)
+@click.option("--tolerated", default=0.08, help="Share of the machine that others may use.")
 def measure_command(
-    file: Path, within: float, names: tuple[str, ...], seeds: int, seconds: float, model: str
+    file: Path,
+    within: float,
+    names: tuple[str, ...],
+    seeds: int,
+    seconds: float,
+    model: str,
+    tolerated: float,
 ) -> None:
     """Append to FILE the runs that it lacks."""
     every = WORKLOADS if model == LITTLE else CROSS_CHECK
     workloads = tuple(w for w in every if not names or w.name in names)
-    sweep = Sweep(workloads, seconds=seconds, seeds=tuple(range(1, seeds + 1)), model=model)
+    sweep = Sweep(
+        workloads,
+        seconds=seconds,
+        seeds=tuple(range(1, seeds + 1)),
+        model=model,
+        tolerated=tolerated,
+    )
     watch = Watch.begin()
     asyncio.run(add(file, sweep, within))
     left = len({*cells(sweep)} - {one.cell for one in read(file)})

@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 from actors.client import Client
+from actors.client_errors import RequestRejected
 from actors.operating import add
 from actors.version_store import VersionStore
 from bus.jetstream import JetStreamBuckets
@@ -27,6 +28,7 @@ from bus.public import Delta, GenerateRequest
 from .report import AtMost, Figure, Result
 from .sweep import two_engines
 
+KNOWN_WITHIN_S: Final = 10.0
 TOGETHER, IN_TURN = "disaggregated", "in_turn"
 STRATEGY: Final = Path(__file__).parent / "strategies" / "in_turn.py"
 
@@ -73,6 +75,7 @@ async def measure(client: Client, model: str, versions: VersionStore, plan: Plan
     """On a system that runs already."""
     await versions.activate(IN_TURN, (await add(versions, STRATEGY)).ref)
     asking = _Asking(client, model, plan)
+    await asking.until_known(IN_TURN)
     await asking.turns(plan.pairs // 4)  # engines are warm
     alone = await asking.turns(plan.pairs)
     async with asking.others():
@@ -88,6 +91,17 @@ class _Asking:
     def __init__(self, client: Client, model: str, plan: Plan) -> None:
         self._client, self._model, self._plan = client, model, plan
         self._salts = count(1)
+
+    async def until_known(self, strategy: str) -> None:
+        """Routers hear of a version a moment after it was stored."""
+        async with asyncio.timeout(KNOWN_WITHIN_S):
+            while True:
+                try:
+                    await self._ttft_s(strategy)
+                except RequestRejected:
+                    await asyncio.sleep(0.1)
+                else:
+                    return
 
     async def turns(self, pairs: int) -> dict[str, list[float]]:
         """First the one, then the other, then the other, then the one, and so on."""

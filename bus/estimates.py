@@ -6,8 +6,8 @@ decoder     |<-- backlog -->|     (others)         |<-- prompt[split:] -->|<-- a
 ```
 
 A prompt keeps everybody waiting who is at its engine: those who decode there, and those who will
-come after it. How many will come nobody knows; as many as are there now is a fair guess, since where
-a queue is long, much comes. So those ahead of it count, too, and leaving them out drowns the
+come after it. How many will come nobody knows; as many as are there now is a fair guess, since
+where a queue is long, much comes. So those ahead of it count, too, and leaving them out drowns the
 prefiller. An answer makes each step longer for all who decode beside it, and is itself kept waiting
 by prompts that come later.
 """
@@ -39,12 +39,18 @@ class Plan(Struct, frozen=True):
 
 def cost_s(plan: Plan, prompt_share: float = 0.0) -> float:
     """Seconds until its answer is over, and seconds that all others at its engines lose by it.
-    ``prompt_share`` of the decoder's time is expected to go to prompts meanwhile."""
+    ``prompt_share`` of the decoder's time is expected to go to prompts meanwhile.
+
+    Layers are sent while later ones are computed. Reserving the pages and taking them over wait for
+    half a step of the decoder each.
+    """
     decode, size, answer = plan.decode, plan.prompt_tokens, plan.answer_tokens
     ready_s, others_s, here = backlog_s(decode), 0.0, decode.missing(size)
     if plan.prefill is not None:
         there_s = plan.prefill.prefill_s(plan.prefill.missing(plan.split))
-        ready_s = max(ready_s, backlog_s(plan.prefill) + _handed_over_s(plan, there_s))
+        transfer_s = plan.prefill.transfer_s(decode.missing(plan.split))
+        handed_over_s = max(there_s, transfer_s) + step_s(decode, decode.decoding)
+        ready_s = max(ready_s, backlog_s(plan.prefill) + handed_over_s)
         others_s, here = there_s * plan.prefill.load, size - max(plan.split, decode.cached)
     here_s = decode.prefill_s(here)
     others_s += here_s * decode.load + answer * decode.decode_row_s * decode.decoding
@@ -82,11 +88,3 @@ def backlog_s(engine: Engine) -> float:
 def step_s(engine: Engine, num_answers: int) -> float:
     """Seconds of a step that decodes so many answers; 0 where it has not measured any yet."""
     return engine.decode_base_s + num_answers * engine.decode_row_s
-
-
-def _handed_over_s(plan: Plan, there_s: float) -> float:
-    """From when the prefiller begins: layers are sent while later ones are computed. Reserving the
-    pages and taking them over wait for half a step of the decoder each."""
-    decode = plan.decode
-    transfer_s = decode.transfer_s(decode.missing(plan.split))
-    return max(there_s, transfer_s) + step_s(decode, decode.decoding)

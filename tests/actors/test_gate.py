@@ -32,6 +32,7 @@ from bus.messages import (
     Request,
     Sampling,
     Sent,
+    Started,
     StartGenerate,
     Usage,
 )
@@ -321,6 +322,18 @@ def test_what_was_sent_counts_as_cached_before_the_engine_says_so(router: Router
     [step] = router.core.flows["b"].steps
     assert step.event.fleet.engine("e0").cached == 40  # type: ignore[union-attr]
     assert step.event.fleet.engine("e0").waiting_tokens == 41  # type: ignore[union-attr]
+
+
+def test_a_prompt_is_waited_for_until_its_first_token_is_reported(router: Router) -> None:
+    router.beat("e0", slots=9)
+    router.ask("a", size=41)
+    router.answer("a", "e0", Started(0))
+
+    router.ask("b", size=20)
+
+    [step] = router.core.flows["b"].steps
+    seen = step.event.fleet.engine("e0")  # type: ignore[union-attr]
+    assert (seen.waiting_tokens, seen.decoding) == (0, 1)
 
 
 def test_a_gap_in_what_an_engine_tells_asks_it_for_everything(router: Router) -> None:

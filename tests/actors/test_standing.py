@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
-from actors.standing import Standing, Work
+from actors.known_engine import Work
+from actors.standing import Standing
 from bus.compatibility import Compatibility
 from bus.fleet import Engine, Fleet
 from bus.messages import Beat

@@ -126,7 +126,7 @@ def test_the_picture_is_written(tmp_path: Path) -> None:
 
 def test_a_short_sweep_on_real_engines_goes_on_where_it_was_broken_off(tmp_path: Path) -> None:
     path = tmp_path / "runs.jsonl"
-    sweep = Sweep((SHIFTING,), seconds=1.0, seeds=(1,), warm_up_s=0.3)
+    sweep = Sweep((SHIFTING,), seconds=1.0, seeds=(1,), warm_up_s=0.3, tolerated=1.0)
     known = [Run(cell, (Seen(0.1, 0.01, 1.0),)) for cell in cells(sweep)][:2]
     path.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in known))
 

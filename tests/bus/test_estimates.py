@@ -63,11 +63,11 @@ def test_a_prefiller_delays_its_own_and_the_decoder_computes_the_rest() -> None:
 
 
 def test_a_slow_transfer_keeps_the_decoder_waiting() -> None:
-    slow = replace(OTHER, transfer_bytes_per_s=1000.0, kv_bytes_per_token=10)
+    slow = replace(QUICK, transfer_bytes_per_s=1000.0, kv_bytes_per_token=10)
 
-    cost = cost_s(Plan(100, 0, slow, QUICK, split=80))
-
-    assert cost == pytest.approx(0.8 + step_s(slow, 0) + 0.020)
+    assert cost_s(Plan(100, 0, OTHER, slow, split=80)) == pytest.approx(0.8 + 0.002 + 0.020)
+    warm = replace(OTHER, cached=60)
+    assert cost_s(Plan(100, 0, warm, slow, split=80)) == pytest.approx(0.2 + 0.002 + 0.020)
 
 
 def test_an_even_split_ends_there_when_the_decoder_is_free_here() -> None:
