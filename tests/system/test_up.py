@@ -119,7 +119,7 @@ async def test_a_conversation_is_moved_and_moved_back_while_its_answer_streams(
     asked = GenerateRequest(
         prompt=prompt(100, 1), max_tokens=LONG, ignore_eos=True, orchestration="migrate_running"
     )
-    to, tokens, flow = {20: "p0", LONG // 3: "d0"}, list[int](), ""
+    tokens, flow, wished = list[int](), "", 0
     async with running.client() as client:
         async for message in client.generate(running.model, asked):
             if isinstance(message, Welcome):
@@ -127,8 +127,11 @@ async def test_a_conversation_is_moved_and_moved_back_while_its_answer_streams(
             elif isinstance(message, Delta):
                 assert message.offset == len(tokens)
                 tokens += message.tokens
-                if to and len(tokens) >= min(to):
-                    await move(running.settings, running.url, flow[:8], to.pop(min(to)))
+                if wished + 40 <= len(tokens) < LONG - 40:
+                    # Again and again: a wish that comes while it moves, or is there, is nothing.
+                    wished = len(tokens)
+                    to = "p0" if wished < LONG // 2 else "d0"
+                    await move(running.settings, running.url, flow[:8], to, within_s=10)
             elif isinstance(message, Done):
                 assert message.reason == "length"
 
@@ -136,7 +139,7 @@ async def test_a_conversation_is_moved_and_moved_back_while_its_answer_streams(
     spans = (await running.traced([flow]))[flow]
     begun = [s for s in spans if s.kind == "producer" and s.name == "send StartGenerate"]
     assert tokens == running.expected(prompt(100, 1), LONG)
-    assert [s.attributes[span_names.ENGINE] for s in begun] == ["d0", "p0", "d0"]
+    assert [s.attributes[span_names.ENGINE] for s in begun][:3] == ["d0", "p0", "d0"]
     assert "migrate_running takes it to p0" in told
     assert "migrate_running takes it to d0" in told
 
