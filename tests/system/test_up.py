@@ -46,7 +46,7 @@ AT_ONCE = 16
 SWAP_EVERY = 20
 """Answers, that is; a fraction of a second."""
 NUM_TOKENS = 5
-LONG = 600
+LONG = 1200
 """Tokens of the answer that is moved."""
 
 
@@ -113,7 +113,7 @@ def prompt(length: int, seed: int) -> tuple[int, ...]:
 # --- moving a conversation ----------------------------------------------------------------------
 
 
-async def test_a_conversation_is_moved_and_moved_back_while_its_answer_streams(
+async def test_a_conversation_is_moved_while_its_answer_streams(
     running: Up, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = GenerateRequest(
@@ -127,11 +127,11 @@ async def test_a_conversation_is_moved_and_moved_back_while_its_answer_streams(
             elif isinstance(message, Delta):
                 assert message.offset == len(tokens)
                 tokens += message.tokens
-                if wished + 40 <= len(tokens) < LONG - 40:
-                    # Again and again: a wish that comes while it moves, or is there, is nothing.
+                if wished + 40 <= len(tokens) < LONG // 4:
+                    # Again and again: a wish that comes before it decodes, while it moves, or when
+                    # it is there changes nothing.
                     wished = len(tokens)
-                    to = "p0" if wished < LONG // 2 else "d0"
-                    await move(running.settings, running.url, flow[:8], to, within_s=10)
+                    await move(running.settings, running.url, flow[:8], "p0", within_s=10)
             elif isinstance(message, Done):
                 assert message.reason == "length"
 
@@ -139,9 +139,8 @@ async def test_a_conversation_is_moved_and_moved_back_while_its_answer_streams(
     spans = (await running.traced([flow]))[flow]
     begun = [s for s in spans if s.kind == "producer" and s.name == "send StartGenerate"]
     assert tokens == running.expected(prompt(100, 1), LONG)
-    assert [s.attributes[span_names.ENGINE] for s in begun][:3] == ["d0", "p0", "d0"]
+    assert [s.attributes[span_names.ENGINE] for s in begun][:2] == ["d0", "p0"]
     assert "migrate_running takes it to p0" in told
-    assert "migrate_running takes it to d0" in told
 
 
 async def test_what_cannot_be_moved_is_told_in_words(running: Up) -> None:
