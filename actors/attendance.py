@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from math import inf
+from typing import Final
 
 from bus.messages import Beat, CacheChanged, EngineLost, Order, Release
 from bus.prefixes import unpack
@@ -16,10 +18,14 @@ from .table import Table
 
 logger = logging.getLogger("microserve.router")
 
+DEAF_AFTER_S: Final = 1.0
+"""Between two ticks, of which there are four in it."""
+
 
 class Attendance:
     def __init__(self, table: Table, player: Player, subjects: Subjects) -> None:
         self._table, self._player, self._subjects = table, player, subjects
+        self._ticked_s = inf
 
     def heard(self, beat: Beat, now: float) -> list[Effect]:
         """A heartbeat; one of an epoch that is over changes nothing."""
@@ -46,6 +52,18 @@ class Attendance:
             return []
         self._table.sent.evicted(change.engine, unpack(change.evicted))
         return self._ask_for_snapshot(change.engine, wanted)
+
+    def ticked(self, now: float) -> list[Effect]:
+        """Who was silent for too long is lost. Where we were stopped ourselves, as by a strategy
+        that did not return, beats wait to be heard: that time does not count."""
+        deaf_s, self._ticked_s = now - self._ticked_s, now
+        if deaf_s > DEAF_AFTER_S:
+            self._table.roster = self._table.roster.excused(deaf_s)
+        effects: list[Effect] = []
+        for engine in self._table.roster.silent(now):
+            logger.warning("engine %s is silent: taken for lost", engine)
+            effects += self.lost(engine, now)
+        return effects
 
     def lost(self, engine: str, now: float) -> list[Effect]:
         """It is gone; every flow that has something there, or meant to, hears of it."""

@@ -38,6 +38,7 @@ from .actor_metrics import bus_points, sink_points
 from .badge import Badge
 from .cachenews import CacheNews
 from .clock import monotone
+from .door import Door
 from .engine import EngineHost, NewsFeed
 from .engine_metrics import engine_points
 from .hosting import HostCore
@@ -82,7 +83,8 @@ class EngineProcess:
     async def _serve(self, engine: Engine, feed: NewsFeed, sink: SpanSink) -> None:
         options = self.options
         subjects = Subjects(self.settings.namespace)
-        core = HostCore(options.name, self.epoch, engine, subjects)
+        door = Door(self._slots, engine.holds)
+        core = HostCore(options.name, self.epoch, engine, subjects, door)
         news = CacheNews(options.name, self.epoch, engine, subjects)
         beat = partial(self._beat, engine, self._badge(), news)
         about = {"id": options.name, "role": options.role, "epoch": str(self.epoch)}

@@ -34,6 +34,7 @@ from observability.command import Handled, command_spans
 from observability.logs import about
 from observability.spans import Attribute, Span, SpanContext, trace_id_of
 
+from .door import Door
 from .effects import Effect, Publish, Record
 from .following import Following
 from .transferred import Transferred, Transfers
@@ -92,8 +93,12 @@ class _Leg:
 class HostCore:
     """Pure: no clock, no thread. One caller at a time, as for the engine inside."""
 
-    def __init__(self, name: str, epoch: int, engine: Engine, subjects: Subjects) -> None:
+    def __init__(
+        self, name: str, epoch: int, engine: Engine, subjects: Subjects, door: Door | None = None
+    ) -> None:
+        """Without a door everybody comes in."""
         self.name, self.epoch, self.engine, self.subjects = name, epoch, engine, subjects
+        self._door = door
         self._legs: dict[str, _Leg] = {}
         self._following = Following()
         self._orders = self._tokens = self._messages = 0
@@ -102,6 +107,9 @@ class HostCore:
     def order(self, order: Order, parent: SpanContext | None, now: float) -> list[Effect]:
         """Carry out one order; a repeat of one that is under way changes nothing."""
         self._orders += 1
+        if self._door and (refused := self._door.turned_away(order)):
+            self._refusals[refused.reason] += 1
+            return [self._say(order.router, order.flow, order.attempt, refused)]
         leg = self._legs.get(order.flow)
         if leg is None or leg.attempt < order.attempt:
             leg = self._legs[order.flow] = _Leg(order.attempt, order.router)

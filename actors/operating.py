@@ -49,9 +49,15 @@ async def add(versions: VersionStore, path: Path) -> Version:
     """
     while True:
         text = await asyncio.to_thread(_read, path)
-        verdict = await examine(path, [slot for slot in await versions.slots() if slot])
+        verdict = await examine(path, await _served(versions))
         if text == await asyncio.to_thread(_read, path):  # it was this text that was checked
             return await versions.add(path.stem, text, path.name, verdict)
+
+
+async def _served(versions: VersionStore) -> list[str]:
+    """The names that something was activated for, and which are served by it still."""
+    active = {slot: await versions.active(slot) for slot in await versions.slots() if slot}
+    return [slot for slot, now in active.items() if now and _is_there(now.candidate)]
 
 
 async def load_and_tell(settings: Settings, url: str, path: Path) -> None:

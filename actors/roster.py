@@ -38,6 +38,11 @@ class Roster(Struct, frozen=True):
         """The engines that have been quiet for too long."""
         return [name for name, s in self.seen.items() if now - s.at_s > LOST_AFTER_S]
 
+    def excused(self, seconds: float) -> Roster:
+        """The same engines, for so long not to be blamed for: it was us who did not listen."""
+        later = {name: Seen(s.beat, s.at_s + seconds) for name, s in self.seen.items()}
+        return Roster(later)
+
     def without(self, engine: str) -> Roster:
         return Roster({name: s for name, s in self.seen.items() if name != engine})
 

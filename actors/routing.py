@@ -12,7 +12,6 @@ Asked --> gate (admission, fleet) --> player (strategy) --> effects
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -76,8 +75,6 @@ __all__ = [
     "Wished",
     "Withdrawn",
 ]
-
-logger = logging.getLogger("microserve.router")
 
 
 class RouterConfig(Struct, frozen=True):
@@ -261,10 +258,7 @@ class RouterCore:
         return self._player.play(flow, Directed(wished.engine, flow.answered), now)
 
     def _ticked(self, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for engine in self.roster.silent(now):
-            logger.warning("engine %s is silent: taken for lost", engine)
-            effects += self._attendance.lost(engine, now)
+        effects = self._attendance.ticked(now)
         effects += self._gate.overdue(now)
         for flow in [f for f in self.flows.values() if not f.is_waiting]:
             if now > flow.deadline_s or now - flow.active_s > self.config.stall_s:

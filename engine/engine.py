@@ -74,6 +74,10 @@ class Engine:
         """A step may compute something now. After a step that could not: not before an event."""
         return self._parts.scheduler.has_work
 
+    def holds(self, flow: str) -> bool:
+        """This flow has something here, in whichever attempt."""
+        return self._parts.flows.current(flow) is not None
+
     def statistics(self) -> EngineStatistics:
         return survey(self._parts)
 

@@ -79,6 +79,45 @@ def test_a_version_is_loaded_activated_rolled_back_and_remembered(
     assert [line for line in history.output.splitlines() if "activated for 10%" in line]
 
 
+def test_what_is_told_of_a_name_that_is_not_installed_is_what_users_will_meet(
+    microserve: Run, mine: Path
+) -> None:
+    microserve("load", str(mine))
+    trial = microserve("activate", "mine", "--share", "10%")
+    back = microserve("rollback", "mine")
+    again = microserve("rollback", "mine")
+    installed = microserve("activate", "mine@installed")
+
+    told = "requests for mine: mine@1, all of them: nothing else serves this name"
+    assert trial.output.strip() == told
+    told = "requests for mine: refused, since no version of mine serves and none is installed"
+    assert back.output.strip() == told
+    assert "nothing to roll back" in again.output
+    assert "no orchestration 'mine'; there are adaptive" in installed.output
+
+
+def test_a_policy_is_a_version_too_and_may_name_what_serves(
+    microserve: Run, mine: Path, tmp_path: Path
+) -> None:
+    chooser = tmp_path / "chooser.py"
+    chooser.write_text("def chooser(request, fleet): return 'mine'")
+
+    unknown = microserve("load", str(chooser))
+    microserve("load", str(mine))
+    microserve("activate", "mine")
+    loaded = microserve("load", str(chooser))
+    activated = microserve("activate", "chooser", "--default", "--share", "50%")
+    microserve("rollback", "mine")
+    gone = microserve("load", str(chooser))
+
+    assert "names_nobody: there is no strategy 'mine'" in unknown.output
+    assert "chooser: passed (a policy; 270 questions, chose mine)" in loaded.output
+    assert "loaded chooser@1" in loaded.output
+    told = "requests that name no orchestration: chooser@1 50%, the rest default@installed"
+    assert activated.output.strip() == told
+    assert gone.exit_code == 1
+
+
 def test_a_file_that_is_not_fit_is_refused_with_the_path_to_its_fault(
     microserve: Run, mine: Path
 ) -> None:

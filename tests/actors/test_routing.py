@@ -279,6 +279,22 @@ def test_silent_engines_are_lost(router: Router) -> None:
     assert router.core.statistics().engines == 0
 
 
+def test_a_router_that_did_not_listen_blames_nobody_for_silence(router: Router) -> None:
+    router.ask()
+    router.hear(Ticked())
+    router.now += LOST_AFTER_S + 5  # stopped, and the beats of that time are still to be read
+
+    assert router.hear(Ticked()) == []
+    assert router.core.statistics().engines == 2
+
+    for _ in range(8):
+        router.now += 0.25
+        effects = router.hear(Ticked())
+        if effects:
+            break
+    assert router.core.statistics().engines == 0
+
+
 def test_a_flow_past_its_deadline_is_timed_out(router: Router) -> None:
     router.ask(timeout_s=0.5)
     router.now += 0.6

@@ -15,7 +15,7 @@ from orchestrations.docs import DOCS, PAGE, drifted, write
 from orchestrations.machine import Done, Sending, State, Step
 from orchestrations.registry import load_file
 from orchestrations.rules import Problem
-from orchestrations.sandbox import check_file
+from orchestrations.sandbox import check_any_file, check_file
 
 from .finding import found
 
@@ -79,7 +79,7 @@ def test_every_command_and_every_problem_is_explained() -> None:
 
 def test_the_strategy_that_the_guide_writes_passes_as_the_guide_says(tmp_path: Path) -> None:
     guide = (DOCS / "write-a-strategy.md").read_text(encoding="utf-8")
-    [(name, text)] = EXAMPLE.findall(guide)
+    [(name, text), _] = EXAMPLE.findall(guide)
     path = tmp_path / f"{name}.py"
     path.write_text(text)
 
@@ -87,3 +87,13 @@ def test_the_strategy_that_the_guide_writes_passes_as_the_guide_says(tmp_path: P
 
     assert verdict.passed
     assert f"$ microserve orchestrations check {name}.py\n{verdict}\n" in guide
+
+
+def test_the_policy_that_the_guide_writes_is_fit_once_its_strategy_is_known(tmp_path: Path) -> None:
+    guide = (DOCS / "write-a-strategy.md").read_text(encoding="utf-8")
+    [(strategy, _), (name, text)] = EXAMPLE.findall(guide)
+    path = tmp_path / f"{name}.py"
+    path.write_text(text)
+
+    assert not check_any_file(path).passed
+    assert check_any_file(path, [strategy]).passed

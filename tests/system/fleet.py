@@ -14,6 +14,7 @@ from actors.badge import Badge
 from actors.cachenews import CacheNews
 from actors.client import Client
 from actors.clock import monotone
+from actors.door import Door
 from actors.engine import EngineHost, NewsFeed
 from actors.hosting import HostCore
 from actors.intake import Limits, Tokenizer
@@ -60,6 +61,8 @@ class Model:
     tokenizer: Tokenizer = field(default_factory=Numbers)
     checksums: bool = False
     """Whether KV is checked."""
+    slots: int = 64
+    """Of each engine."""
 
 
 NO_OTHERS: Mapping[str, Model] = MappingProxyType({})
@@ -102,6 +105,8 @@ class Fleet:
     versions: VersionStore
     recorder: MemoryRecorder
     host: RouterHost
+    more_routers: tuple[RouterCore, ...] = ()
+    """Besides ``router``."""
 
     async def ask(self, request: GenerateRequest) -> tuple[list[int], Done]:
         """The whole answer: its tokens, and its last word."""
@@ -136,6 +141,7 @@ async def fleet(
     sampling: Sampling = Sampling(),  # noqa: B008 - frozen
     others: Mapping[str, Model] = NO_OTHERS,
     network: MemoryNetwork | None = None,
+    more_routers: Sequence[str] = (),
 ) -> AsyncIterator[Fleet]:
     """Up when it is entered. At the end every engine's pages are checked.
 
@@ -146,21 +152,30 @@ async def fleet(
         store = await VersionStore.open(MemoryBuckets(), "ms")
         recorder = MemoryRecorder()
         lasting = Lasting(store, recorder)
-        host = await _router(stack, tasks, (broker, sink), model, (default, sampling), lasting)
+        host, *more = [
+            await _router(stack, tasks, (broker, sink), model, (default, sampling), lasting, name)
+            for name in ("r0", *more_routers)
+        ]
         members = {
             name: await _member(
                 stack, tasks, (broker, network, sink), others.get(name, model), name, role
             )
             for name, role in engines.items()
         }
-        await _known(host.core, members)
+        for one in (host, *more):
+            await _known(one.core, members)
         bus = await stack.enter_async_context(MemoryBus(broker))
         client = await stack.enter_async_context(Client(bus))
         router = host.core
-        yield Fleet(broker, router, members, client, model.card.name, sink, store, recorder, host)
+        more_cores = tuple(one.core for one in more)
+        yield Fleet(
+            broker, router, members, client, model.card.name, sink, store, recorder, host,
+            more_cores,
+        )  # fmt: skip
         for member in members.values():
             member.engine.check_integrity()
-        router.check_integrity()
+        for core in (router, *more_cores):
+            core.check_integrity()
 
 
 async def _known(router: RouterCore, members: Iterable[str]) -> None:
@@ -198,11 +213,14 @@ async def _member(
     config = CourierConfig(name, 1, model.card.shape, b"key", checksums=model.checksums)
     courier = stack.enter_context(Courier(config, transport, clock, transfers))
     runner = model.runner(courier.buffer)
-    engine = Engine(EngineConfig(name, 1), runner, model.detokenizer, courier, clock)
+    engine = Engine(
+        EngineConfig(name, 1, max_running=model.slots), runner, model.detokenizer, courier, clock
+    )
     bus = await stack.enter_async_context(MemoryBus(broker))
 
-    core, news = HostCore(name, 1, engine, Subjects()), CacheNews(name, 1, engine, Subjects())
-    card, slots = model.card, EngineConfig(name, 1).max_running
+    card, slots = model.card, model.slots
+    core = HostCore(name, 1, engine, Subjects(), Door(slots, engine.holds))
+    news = CacheNews(name, 1, engine, Subjects())
     badge = Badge(
         name,
         1,
@@ -233,12 +251,13 @@ async def _router(
     model: Model,
     chosen: tuple[str, Sampling],
     lasting: Lasting,
+    name: str = "r0",
 ) -> RouterHost:
     broker, sink = outside
     bus = await stack.enter_async_context(MemoryBus(broker))
     known = strategies()
     limits = Limits(model.card.max_context, model.card.vocab_size, tuple(known))
-    core = RouterCore(RouterConfig("r0", default=chosen[0], sampling=chosen[1]), known)
+    core = RouterCore(RouterConfig(name, default=chosen[0], sampling=chosen[1]), known)
     desks = {model.card.name: Desk(model.tokenizer, limits)}
     # It is there before the engines, and hears of each when it begins: nothing to wait for.
     host = RouterHost(bus, core, desks, sink, monotone(), Patience(settle_s=0), lasting)

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from actors.client import RequestRejected
 from bus.fleet import Role
 from bus.messages import Sampling
 from bus.public import Delta, Done, GenerateRequest, Welcome
@@ -104,25 +105,89 @@ async def test_whatever_users_and_operators_do_the_tokens_are_those_of_one_engin
         assert tokens == whole if limit is None else tokens == whole[: len(tokens)]
 
 
-@pytest.mark.parametrize("victim", ["p0", "d0"])
-@pytest.mark.parametrize("orchestration", SURVIVING)
-async def test_the_loss_of_an_engine_is_a_pause_and_no_token_is_missing(
-    orchestration: str, victim: str
-) -> None:
-    chance = random.Random(f"{orchestration} {victim}")
+@asynccontextmanager
+async def losing(
+    orchestration: str, num_engines: int, victim: str
+) -> AsyncIterator[tuple[Fleet, list[GenerateRequest]]]:
+    """A fleet, and requests for it; ``victim`` is killed once it computes something. At the end
+    nobody who is left holds a page."""
+    chance = random.Random(f"{orchestration} {num_engines} {victim}")
     requests = [invented(chance) for _ in range(16)]
+    async with fleet(fake_model(step_s=0.002), FLEETS[num_engines], orchestration) as system:
 
-    async with fleet(fake_model(step_s=0.002), FLEETS[4], orchestration) as system:
-        asked = [asyncio.create_task(read(system, r, None)) for r in requests]
-        async with operator(system, chance), asyncio.timeout(20):
+        async def kill() -> None:
             while system.members[victim].engine.statistics().steps < 1:  # noqa: ASYNC110 - engines tell nobody
                 await asyncio.sleep(0)
             system.members[victim].kill()
-            answers = await asyncio.gather(*asked)
+            await found_dead(system, victim)
+
+        async with operator(system, chance), asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+            tasks.create_task(kill())
+            yield system, requests
         await system.idle(victim)
+        assert system.router.statistics().flows == 0
         del system.members[victim]
 
+
+async def found_dead(system: Fleet, victim: str) -> None:
+    """A command to it has no responder: found out at once, where beats would take two seconds."""
+    kept = GenerateRequest(
+        prompt=prompt(8, 9), max_tokens=0, engine=victim, orchestration="migrate_context"
+    )
+    try:
+        async for _ in system.client.generate(system.model, kept):
+            pass
+    except RequestRejected:  # its loss was known already
+        return
+
+
+@pytest.mark.parametrize(("num_engines", "victim"), [(2, "d0"), (3, "p0"), (4, "d0")])
+@pytest.mark.parametrize("orchestration", SURVIVING)
+async def test_the_loss_of_an_engine_is_a_pause_and_no_token_is_missing(
+    orchestration: str, num_engines: int, victim: str
+) -> None:
+    async with losing(orchestration, num_engines, victim) as (system, requests):
+        answers = await asyncio.gather(*(read(system, r, None) for r in requests))
+
     assert answers == [expected(r) for r in requests]
+
+
+@pytest.mark.parametrize(("num_engines", "victim"), [(2, "d0"), (4, "p0")])
+@pytest.mark.parametrize("orchestration", sorted(set(names()) - set(SURVIVING)))
+async def test_where_a_loss_ends_an_answer_its_user_is_told_and_nothing_is_left(
+    orchestration: str, num_engines: int, victim: str
+) -> None:
+    async with losing(orchestration, num_engines, victim) as (system, requests):
+        answers = await asyncio.gather(*(until_the_end(system, r) for r in requests))
+
+    for request, (tokens, done) in zip(requests, answers, strict=True):
+        whole = expected(request)
+        if done.reason == "length":
+            assert tokens == whole
+        else:
+            assert (done.reason, tokens) == ("error", whole[: len(tokens)])
+            assert "lost" in done.message
+
+
+async def until_the_end(system: Fleet, request: GenerateRequest) -> tuple[list[int], Done]:
+    tokens: list[int] = []
+    async for message in system.client.generate(system.model, request):
+        if isinstance(message, Delta):
+            tokens += message.tokens
+        elif isinstance(message, Done):
+            return tokens, message
+    raise AssertionError("the answer had no end")
+
+
+async def test_an_engine_that_nobody_commands_is_missed_by_its_beats() -> None:
+    async with fleet(fake_model(), FLEETS[2]) as system, asyncio.timeout(20):
+        system.members["d0"].kill()
+        while "d0" in system.router.roster.seen:  # noqa: ASYNC110 - time must pass
+            await asyncio.sleep(0.01)
+        tokens, _ = await system.ask(GenerateRequest(prompt=prompt(9, 1), max_tokens=3))
+        del system.members["d0"]
+
+    assert tokens == expected(GenerateRequest(prompt=prompt(9, 1), max_tokens=3))
 
 
 async def test_a_request_moves_while_it_decodes_and_back_again() -> None:

@@ -46,7 +46,7 @@ AT_ONCE = 16
 SWAP_EVERY = 20
 """Answers, that is; a fraction of a second."""
 NUM_TOKENS = 5
-LONG = 600
+LONG = 1200
 """Tokens of the answer that is moved."""
 
 
@@ -113,13 +113,13 @@ def prompt(length: int, seed: int) -> tuple[int, ...]:
 # --- moving a conversation ----------------------------------------------------------------------
 
 
-async def test_a_conversation_is_moved_and_moved_back_while_its_answer_streams(
+async def test_a_conversation_is_moved_while_its_answer_streams(
     running: Up, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = GenerateRequest(
         prompt=prompt(100, 1), max_tokens=LONG, ignore_eos=True, orchestration="migrate_running"
     )
-    to, tokens, flow = {20: "p0", LONG // 3: "d0"}, list[int](), ""
+    tokens, flow, wished = list[int](), "", 0
     async with running.client() as client:
         async for message in client.generate(running.model, asked):
             if isinstance(message, Welcome):
@@ -127,8 +127,11 @@ async def test_a_conversation_is_moved_and_moved_back_while_its_answer_streams(
             elif isinstance(message, Delta):
                 assert message.offset == len(tokens)
                 tokens += message.tokens
-                if to and len(tokens) >= min(to):
-                    await move(running.settings, running.url, flow[:8], to.pop(min(to)))
+                if wished + 40 <= len(tokens) < LONG // 4:
+                    # Again and again: a wish that comes before it decodes, while it moves, or when
+                    # it is there changes nothing.
+                    wished = len(tokens)
+                    await move(running.settings, running.url, flow[:8], "p0", within_s=10)
             elif isinstance(message, Done):
                 assert message.reason == "length"
 
@@ -136,9 +139,8 @@ async def test_a_conversation_is_moved_and_moved_back_while_its_answer_streams(
     spans = (await running.traced([flow]))[flow]
     begun = [s for s in spans if s.kind == "producer" and s.name == "send StartGenerate"]
     assert tokens == running.expected(prompt(100, 1), LONG)
-    assert [s.attributes[span_names.ENGINE] for s in begun] == ["d0", "p0", "d0"]
+    assert [s.attributes[span_names.ENGINE] for s in begun][:2] == ["d0", "p0"]
     assert "migrate_running takes it to p0" in told
-    assert "migrate_running takes it to d0" in told
 
 
 async def test_what_cannot_be_moved_is_told_in_words(running: Up) -> None:
