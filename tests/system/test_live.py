@@ -41,7 +41,7 @@ async def test_nobody_looks_and_nothing_is_told_somebody_does_and_sees_a_flow_co
             await watcher.until(lambda w: done.flow in w.ended)
         unknown = await fetched(host.url, f"/live/flows/{'0' * 32}")
         file = await fetched(host.url, "/live/page/..%2Flooking.py")
-        strategy = await fetched(host.url, "/live/strategies/nobody@3")
+        nobody = await fetched(host.url, "/live/strategies/nobody@3")
         drawn = await fetched(host.url, "/live/diagrams/data_parallel")
 
         assert unwatched == []
@@ -55,7 +55,7 @@ async def test_nobody_looks_and_nothing_is_told_somebody_does_and_sees_a_flow_co
         assert sum(engine[f"{o}_pages"] for o in ("free", "cached", "granted", "used")) == 256
         assert (unknown[0], unknown[1]["error"]["code"]) == (404, "no_such_flow")
         assert file[0] == 404
-        assert (strategy[0], strategy[1]["error"]["code"]) == (404, "unknown_orchestration")
+        assert (nobody[0], nobody[1]["error"]["code"]) == (404, "unknown_orchestration")
         assert drawn[1]["states"] == ["Idle", "Generating", "Done"]
         await system.idle()
 
