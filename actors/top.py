@@ -104,7 +104,9 @@ def _headline(shown: Shown) -> Text:
         f"{sum(e.prefill_per_s for e in alive):.0f} prefill tok/s",
         f"{sum(e.decode_per_s for e in alive):.0f} decode tok/s",
     )
-    return Text.assemble(("microserve  ", "bold"), "   ".join(parts))
+    told = Text.assemble(("microserve  ", "bold"), "   ".join(parts))
+    told.no_wrap, told.overflow = True, "ellipsis"
+    return told
 
 
 def _engines(engines: Sequence[EngineRow]) -> Table:

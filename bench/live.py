@@ -60,8 +60,8 @@ async def measure(plan: Plan) -> Result:
     figures: dict[str, Figure] = {"engines": plan.num_engines, "flows": plan.num_flows}
     async with EmbeddedServer() as server, Crew() as crew:
         actor = ActorConfig(server.url, "")
-        fleet = await crew.start("live_fleet", Crowd(server.url, plan.num_engines, plan.num_flows))
         router = await crew.start("live_router", actor)
+        fleet = await crew.start("live_fleet", Crowd(server.url, plan.num_engines, plan.num_flows))
         gateway = await crew.start("live_gateway", actor)
         url = msgspec.json.decode(gateway.greeting, type=Serving).url
         pids = Pids(router.pid, gateway.pid)

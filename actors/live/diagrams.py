@@ -95,7 +95,7 @@ class Strategies:
             return ()
 
     async def _active(self) -> list[tuple[str | None, Activation]]:
-        """What was put into service, by slot."""
+        """What was put into service, by slot; that of requests which name nothing first."""
         store = self._store
         if store is None:
             return []
@@ -103,7 +103,8 @@ class Strategies:
             found = [(slot, await store.active(slot)) for slot in await store.slots()]
         except (BusError, Undecodable):
             return []
-        return [(slot, activation) for slot, activation in found if activation]
+        active = [(slot, activation) for slot, activation in found if activation]
+        return sorted(active, key=lambda line: line[0] or "")
 
 
 def read_ref(text: str) -> Ref:

@@ -19,7 +19,7 @@ from bench.report import Result
 from bus.server import EmbeddedServer
 
 SHORT_HOP = hop.Plan(num_rounds=1, num_hops=5, num_in_flight_hops=70)
-SHORT_LIVE = live.Plan(num_engines=3, num_flows=4, warm_s=0.1, seconds=1.0, with_page=False)
+SHORT_LIVE = live.Plan(num_engines=3, num_flows=4, warm_s=0.1, seconds=0.5, with_page=False)
 SHORT_TRACING = tracing.Plan(num_rounds=1, num_flows=20, num_tokens=4)
 SHORT_TOKENS = tokens.Plan(
     num_streams=3, num_rounds=1, num_steps=4, num_paced_steps=2, paced_interval_s=0.001

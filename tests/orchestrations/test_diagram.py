@@ -9,7 +9,7 @@ import pytest
 from orchestrations.diagram import Diagram, Line, diagram
 from orchestrations.registry import load
 
-NAMES = ("balanced", "data_parallel", "disaggregated", "migrate_context", "resilient")
+NAMES = ("data_parallel", "disaggregated", "migrate_context")
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -72,6 +72,10 @@ def _address(process: subprocess.Popen[bytes]) -> str:
     raise RuntimeError(f"Chromium did not start: {said[-3:]}")
 
 
+class NotNow(Exception):
+    """The page is just becoming another one."""
+
+
 @dataclass
 class Tab:
     """One page. Every wait has a limit that no machine needs."""
@@ -81,7 +85,6 @@ class Tab:
     number: int = 0
     complaints: list[str] = field(default_factory=list)
     """Exceptions and errors that the page has logged."""
-    loaded: bool = False
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
         self.number += 1
@@ -91,17 +94,15 @@ class Tab:
             while True:
                 heard = json.loads(await self.socket.receive_str())
                 if heard.get("id") == self.number:
-                    assert "error" not in heard, heard["error"]
+                    if "error" in heard:
+                        raise NotNow(heard["error"])
                     return dict(heard["result"])
                 self._note(heard)
 
     async def open(self, url: str) -> None:
         """Returns when the page is there, with its scripts."""
-        self.loaded = False
         await self.call("Page.navigate", url=url)
-        async with asyncio.timeout(WITHIN_S):
-            while not self.loaded:
-                self._note(json.loads(await self.socket.receive_str()))
+        await self.until(f"location.href === '{url}' && document.readyState === 'complete'")
 
     async def run(self, script: str) -> Any:
         """The value of a JavaScript expression."""
@@ -114,9 +115,11 @@ class Tab:
     async def until(self, script: str) -> Any:
         """The first value of the expression that is true."""
         async with asyncio.timeout(WITHIN_S):
-            while not (found := await self.run(script)):  # noqa: ASYNC110 - the page tells nobody
+            while True:
+                with contextlib.suppress(NotNow):
+                    if found := await self.run(script):
+                        return found
                 await asyncio.sleep(POLL_S)
-            return found
 
     async def press(self, key: str) -> None:
         code = CODES.get(key, 0)
@@ -148,7 +151,6 @@ class Tab:
 
     def _note(self, heard: dict[str, Any]) -> None:
         params = heard.get("params", {})
-        self.loaded = self.loaded or heard.get("method") == "Page.loadEventFired"
         if heard.get("method") == "Runtime.exceptionThrown":
             self.complaints.append(str(params["exceptionDetails"]))
         elif heard.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":

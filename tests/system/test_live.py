@@ -39,6 +39,10 @@ async def test_nobody_looks_and_nothing_is_told_somebody_does_and_sees_a_flow_co
             await watcher.until(lambda w: len(w.engines) == 2 and "ms.router.r0.moves" in heard)
             _, done = await system.ask(asked(8))
             await watcher.until(lambda w: done.flow in w.ended)
+        unknown = await fetched(host.url, f"/live/flows/{'0' * 32}")
+        file = await fetched(host.url, "/live/page/..%2Flooking.py")
+        nobody = await fetched(host.url, "/live/strategies/nobody@3")
+        drawn = await fetched(host.url, "/live/diagrams/data_parallel")
 
         assert unwatched == []
         flow, strategy, outcome, jct_s, num_tokens, ttft_s = watcher.ended[done.flow]
@@ -49,6 +53,10 @@ async def test_nobody_looks_and_nothing_is_told_somebody_does_and_sees_a_flow_co
         engine = watcher.engines["d0"]
         assert (engine["role"], engine["status"], engine["total_pages"]) == ("decode", "alive", 256)
         assert sum(engine[f"{o}_pages"] for o in ("free", "cached", "granted", "used")) == 256
+        assert (unknown[0], unknown[1]["error"]["code"]) == (404, "no_such_flow")
+        assert file[0] == 404
+        assert (nobody[0], nobody[1]["error"]["code"]) == (404, "unknown_orchestration")
+        assert drawn[1]["states"] == ["Idle", "Generating", "Done"]
         await system.idle()
 
 
@@ -79,29 +87,3 @@ async def test_a_flow_is_looked_at_while_it_goes_on_and_when_it_is_over() -> Non
         assert [t for t, _ in over["answers"][0]["tokens"]] == tokens
         assert over["answers"][0]["tokens"][0][1] == f"{tokens[0]} "
         assert "send StartGenerate" in {bar["name"] for bar in over["bars"]}
-
-
-async def test_a_strategy_is_shown_with_its_diagram_and_what_is_unknown_is_told() -> None:
-    async with fleet(fake_model()) as system, gateway(system) as host:
-        ref = "data_parallel"
-        source = (await fetched(host.url, f"/live/strategies/{ref}"))[1]["source"]
-        version = await system.versions.add(ref, f"{source}\n# mine\n", "mine.py", "well")
-        await system.versions.activate(ref, version.ref, 0.25)
-
-        shown = (await fetched(host.url, f"/live/strategies/{version.ref}"))[1]
-        diagram = (await fetched(host.url, f"/live/diagrams/{version.ref}"))[1]
-
-        flow = await fetched(host.url, f"/live/flows/{'0' * 32}")
-        file = await fetched(host.url, "/live/page/..%2Flooking.py")
-        other = await fetched(host.url, "/live/strategies/nobody@3")
-
-        assert (flow[0], flow[1]["error"]["code"]) == (404, "no_such_flow")
-        assert file[0] == 404
-        assert (other[0], "no version nobody@3" in other[1]["error"]["message"]) == (404, True)
-        assert shown["source"].endswith("# mine\n")
-        assert [(v["ref"], v["serves"]) for v in shown["versions"]] == [
-            ("data_parallel@installed", ["75% of requests for data_parallel"]),
-            ("data_parallel@1", ["25% of requests for data_parallel"]),
-        ]
-        assert diagram["states"] == ["Idle", "Generating", "Done"]
-        assert [(line["begin"], line["end"]) for line in diagram["lines"]] == [(0, 1), (1, 2)]

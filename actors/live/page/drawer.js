@@ -10,6 +10,7 @@ export class Drawer {
     this.dialog = dialog;
     this.subject = null;
     dialog.addEventListener("close", () => {
+      if (dialog.open) return; // told late: something else has been opened since
       this.subject = null;
       clearTimeout(this.timer);
       onClose();
@@ -26,6 +27,7 @@ export class Drawer {
 
   open(subject, title, ...under) {
     this.close();
+    clearTimeout(this.timer);
     this.subject = subject;
     this.body = el("div", { class: "body" });
     const close = el("button", { class: "plain close", "aria-label": "Close",
