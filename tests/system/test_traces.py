@@ -87,6 +87,9 @@ class Trace:
             assert parent is root or "microserve.state" in decoded(parent.attributes)
         elif span.kind == Proto.SPAN_KIND_CONSUMER:
             verb = span.name.removeprefix("process ")
+            if parent is root:  # a farewell to an engine that is taken for lost
+                assert verb == "Release"
+                return
             assert parent.name == f"send {verb}"
             assert self.service(span) == f"microserve-engine-{told['microserve.engine']}"
             assert decoded(parent.attributes)["microserve.engine"] == told["microserve.engine"]
