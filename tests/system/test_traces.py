@@ -104,8 +104,8 @@ def told(spans: Sequence[Span], protocol: OtlpProtocol, opener: Opener) -> Trace
     with opener() as collector:
         sink = OtlpSink(collector.endpoint, protocol, "test")
         sink.record(spans)
-        received = collector.receive(len(spans))
         sink.close()
+        received = collector.receive(len(spans))
     return Trace(received)
 
 
