@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from observability.logs import STYLES, Style
 
-from . import cli_actors, cli_fleet, cli_use
+from . import cli_actors, cli_completion, cli_fleet, cli_use
 from .cli_logs import log_as
 from .cli_orchestrations import orchestrations
 from .settings import from_environment
@@ -42,5 +42,11 @@ def main(context: click.Context, verbose: bool, log_format: Style | None) -> Non
     log_as(context.obj)
 
 
-for command in (*cli_fleet.commands, *cli_actors.commands, *cli_use.commands, orchestrations):
+for command in (
+    *cli_fleet.commands,
+    *cli_actors.commands,
+    *cli_use.commands,
+    *cli_completion.commands,
+    orchestrations,
+):
     main.add_command(command)

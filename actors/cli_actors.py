@@ -10,6 +10,7 @@ import click
 
 from engine.kv_memory import read_kv_memory, read_size
 
+from .cli_completion import strategies
 from .cli_logs import log_as
 from .cli_parts import (
     broker_url,
@@ -32,6 +33,7 @@ from .settings import Settings
 @click.command()
 @click.option("--name", help="Default: random.")
 @click.option("--orchestration", default="disaggregated", show_default=True,
+              shell_complete=strategies,
               help="What is done with requests that name none.")  # fmt: skip
 @click.option("--stall-s", default=120.0, show_default=True, type=click.FloatRange(1),
               help="End a flow that nothing happens to for so long.")  # fmt: skip
@@ -51,7 +53,13 @@ def router(
     metrics: tuple[str, int] | None,
     lifeline: bool,
 ) -> None:
-    """Join a system as a router. It needs the model's tokenizer, not its weights."""
+    """Join a system as a router. It needs the model's tokenizer, not its weights.
+
+    \b
+    Examples:
+      microserve router --nats nats://TOKEN@broker:4222
+      microserve router --orchestration policy --metrics 9101
+    """
     from .router_process import router
 
     name = name or f"r-{secrets.token_hex(3)}"
@@ -126,7 +134,14 @@ class Adapter(click.ParamType[tuple[str, str]]):
 @click.pass_obj
 @clean_errors
 def engine(settings: Settings, /, name: str | None, url: str | None, **given: Any) -> None:
-    """Join a running system as an engine, at any time."""
+    """Join a running system as an engine, at any time.
+
+    \b
+    Examples:
+      microserve engine --role decode
+      microserve engine --name p1 --role prefill --kv-memory 40% --metrics 9102
+      microserve engine --model ~/models/llama --adapter legal=~/adapters/legal
+    """
     from .engine_process import EngineProcess
 
     memory = kv_memory_of(given.pop("kv_memory"), given.pop("kv_mib"))
@@ -155,8 +170,10 @@ def gateway(
     """Serve OpenAI's HTTP interface, and the paper's; an actor like the others.
 
     \b
-    microserve gateway --port 8000
-    OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=none python my_program.py
+    Examples:
+      microserve gateway --port 8000
+      microserve gateway --host 0.0.0.0 --keys keys.txt
+      OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=none python my_program.py
     """
     from .gateway.keys import read_keys
     from .gateway.process import gateway

@@ -10,6 +10,7 @@ import click
 from bus.fleet import Role
 from engine.kv_memory import KvMemory, Share, read_kv_memory
 
+from .cli_completion import strategies
 from .cli_parts import (
     clean_errors,
     invariant_option,
@@ -29,14 +30,22 @@ from .supervisor import FleetOptions, numbered, roles
     "--prompt", default="Why is the sky blue? Answer in two sentences.", show_default=True
 )
 @click.option("--max-tokens", default=48, show_default=True, type=click.IntRange(1))
-@click.option("--orchestration", default="disaggregated", show_default=True)
+@click.option(
+    "--orchestration", default="disaggregated", show_default=True, shell_complete=strategies
+)
 @model_option
 @click.pass_obj
 @clean_errors
 def demo(
     settings: Settings, prompt: str, max_tokens: int, orchestration: str, model: str | None
 ) -> None:
-    """One request from end to end: a broker, a router, two engines; tokens, then the flow."""
+    """One request from end to end: a broker, a router, two engines; tokens, then the flow.
+
+    \b
+    Examples:
+      microserve demo
+      microserve demo --orchestration balanced --prompt "Tell me a story."
+    """
     from .demo import Demo, show
 
     run(show(settings, Demo(prompt, max_tokens, orchestration, model)))
@@ -46,7 +55,9 @@ def demo(
 @click.option("--engines", default=2, show_default=True, type=click.IntRange(1, 64))
 @click.option("--role", "given_roles", multiple=True, type=click.Choice(get_args(Role)),
               help="One per engine; default: half prefill, half decode.")  # fmt: skip
-@click.option("--orchestration", default="disaggregated", show_default=True)
+@click.option(
+    "--orchestration", default="disaggregated", show_default=True, shell_complete=strategies
+)
 @click.option("--kv-memory", metavar="SIZE", callback=sized(read_kv_memory),
               help="For KV pages, each engine; default: 80% of what is free, shared.")  # fmt: skip
 @kv_mib_option
@@ -76,7 +87,15 @@ def up(
     model: str | None,
     url: str | None,
 ) -> None:
-    """Run a local fleet until Ctrl-C: a broker where none is given, a router and engines."""
+    """Run a local fleet until Ctrl-C: a broker where none is given, a router and engines.
+
+    \b
+    Examples:
+      microserve up
+      microserve up --engines 3 --role prefill --role decode --role both --http 8000
+      microserve up --watch my_strategy.py
+      microserve up --nats nats://TOKEN@broker:4222 --kv-memory 4GiB
+    """
     from .demo import stay_up
 
     if given_roles and len(given_roles) != engines:

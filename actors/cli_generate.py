@@ -17,7 +17,8 @@ from bus.public import (
     ResponseFormat,
 )
 
-from .cli_parts import broker_url, clean_errors, run, url_option
+from .cli_completion import strategies
+from .cli_parts import INTERRUPTED, broker_url, clean_errors, run, url_option
 from .settings import Settings
 
 
@@ -93,7 +94,7 @@ class Schema(click.ParamType[dict[str, Any]]):
               help="Those of the prompt's tokens; with --json.")  # fmt: skip
 # Who serves it, and when.
 @click.option("--adapter", default="", metavar="NAME", help="A LoRA adapter of the engines'.")
-@click.option("--orchestration", help="Default: the router's.")
+@click.option("--orchestration", shell_complete=strategies, help="Default: the router's.")
 @click.option("--engine", default="", metavar="NAME",
               help="Where to have it, for strategies that can be told.")  # fmt: skip
 @click.option("--group", default="", help="What it belongs to, such as a topic.")
@@ -111,14 +112,18 @@ def generate(
 ) -> None:
     """Ask a running system, and print the answer as it comes. Ctrl-C cancels the request.
 
+    Exit status 130 where Ctrl-C cancelled it.
+
     \b
-    microserve generate "Name a colour." --regex "(red|green|blue)"
-    microserve generate "Invent a name." --n 3 --temperature 1
+    Examples:
+      microserve generate "Why is the sky blue?"
+      microserve generate "Name a colour." --regex "(red|green|blue)"
+      microserve generate "Invent a name." --n 3 --temperature 1
     """
     from .asking import Question, ask
 
     question = Question(request_of(**given), model_name, as_json)
-    run(ask(settings, broker_url(settings, url), question))
+    run(ask(settings, broker_url(settings, url), question), interrupted=INTERRUPTED)
 
 
 def request_of(prompt: str, raw: bool, system: str, **given: Any) -> GenerateRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, get_args
@@ -68,11 +69,17 @@ def _innermost(group: BaseExceptionGroup[BaseException]) -> str:
     return str(error)
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run until the work ends or the user or the system wants it to; both end it cleanly."""
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status of work that was broken off: as shells count it."""
+
+
+def run(work: Coroutine[Any, Any, None], interrupted: int = 0) -> None:
+    """Run until the work ends or the user or the system wants it to; both end it cleanly, the
+    latter with the exit status ``interrupted``: for an actor it is the way to stop it."""
     from .processes import run_until_signalled
 
-    run_until_signalled(work)
+    if run_until_signalled(work) and interrupted:
+        raise click.exceptions.Exit(interrupted)
 
 
 def sized(read: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, Any], T | None]:

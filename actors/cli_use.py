@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .cli_completion import flows
 from .cli_generate import generate
 from .cli_parts import broker_url, clean_errors, model_option, run, url_option
 from .settings import Settings
@@ -39,6 +40,11 @@ def move(settings: Settings, flow: str, engine: str, url: str | None) -> None:
 
     FLOW is its id or the first six digits of it: 'microserve generate --json' begins with it, and
     'microserve top' lists it.
+
+    \b
+    Examples:
+      microserve trace                # which flows there are
+      microserve move 7c490db1 e1
     """
     from .moving import move as wish
 
@@ -46,7 +52,7 @@ def move(settings: Settings, flow: str, engine: str, url: str | None) -> None:
 
 
 @click.command()
-@click.argument("flow", required=False)
+@click.argument("flow", required=False, shell_complete=flows)
 @click.option("--latest", default=10, show_default=True, type=click.IntRange(1),
               help="How many flows to list where none is named.")  # fmt: skip
 @click.option("--slowest", type=click.IntRange(1), metavar="N",
@@ -70,9 +76,10 @@ def trace(
     """Draw a FLOW (its id, or how the id begins) as a waterfall; without one, list flows.
 
     \b
-    microserve trace                       the latest ten
-    microserve trace --slowest 5 --since 1h
-    microserve trace 7c490db1              where the time of this one went
+    Examples:
+      microserve trace                       # the latest ten
+      microserve trace --slowest 5 --since 1h
+      microserve trace 7c490db1              # where the time of this one went
     """
     from . import flow_views
 
@@ -99,6 +106,11 @@ def top(settings: Settings, once: bool, as_json: bool, url: str | None) -> None:
     """Watch the fleet and its flows until Ctrl-C: queues, pages, rates, states, times.
 
     The same in a browser: /live of a gateway.
+
+    \b
+    Examples:
+      microserve top
+      microserve top --once --json
     """
     from .top import top
 
@@ -115,6 +127,11 @@ def doctor(settings: Settings, as_json: bool, model: str | None, url: str | None
     """Try what a fleet needs: broker, JetStream, UCX lanes, device, model, traces; who is there.
 
     Exit status 1 where something is at fault; each fault comes with what to do.
+
+    \b
+    Examples:
+      microserve doctor
+      microserve doctor --json | jq 'select(.state != "ok")'
     """
     from .diagnosis import show
     from .doctor import Patient, examine

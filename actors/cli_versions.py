@@ -20,6 +20,10 @@ def load(settings: Settings, file: Path, url: str | None) -> None:
 
     It serves nobody yet: activate it. A file that is not fit is refused, with the path to its
     fault.
+
+    \b
+    Examples:
+      microserve orchestrations load mine.py
     """
     from .operating import load_and_tell
 
@@ -41,6 +45,11 @@ def activate(
 
     Flows in flight finish on the version that they began with. A version that fails is withdrawn by
     itself.
+
+    \b
+    Examples:
+      microserve orchestrations activate mine --share 10%
+      microserve orchestrations activate mine@3 --default
     """
     from .operating import activate, parse_share
 
@@ -54,7 +63,12 @@ def activate(
 @clean_errors
 def rollback(settings: Settings, name: str | None, url: str | None) -> None:
     """Undo the newest activation for requests that ask for NAME; without NAME, for those that name
-    no orchestration."""
+    no orchestration.
+
+    \b
+    Examples:
+      microserve orchestrations rollback mine
+    """
     from .operating import roll_back
 
     run(roll_back(settings, broker_url(settings, url), name))
@@ -62,14 +76,21 @@ def rollback(settings: Settings, name: str | None, url: str | None) -> None:
 
 @click.command("history")
 @click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each change.")
 @url_option
 @click.pass_obj
 @clean_errors
-def history(settings: Settings, name: str | None, url: str | None) -> None:
-    """What was activated when, and what was withdrawn and why."""
+def history(settings: Settings, name: str | None, as_json: bool, url: str | None) -> None:
+    """What was activated when, and what was withdrawn and why.
+
+    \b
+    Examples:
+      microserve orchestrations history
+      microserve orchestrations history mine --json
+    """
     from .operating import show_history
 
-    run(show_history(settings, broker_url(settings, url), name))
+    run(show_history(settings, broker_url(settings, url), name, as_json))
 
 
 @click.command("replay")
@@ -81,7 +102,13 @@ def history(settings: Settings, name: str | None, url: str | None) -> None:
 @clean_errors
 def replay(settings: Settings, flow: str, other: str, url: str | None) -> None:
     """Play a recorded FLOW (its id, or how the id begins) again, and show where a strategy would
-    have gone another way."""
+    have gone another way.
+
+    \b
+    Examples:
+      microserve orchestrations replay 7c490db1
+      microserve orchestrations replay 7c490db1 --with mine.py
+    """
     from .operating import show_replay
 
     run(show_replay(settings, lambda: broker_url(settings, url), flow, other))

@@ -11,6 +11,7 @@ from typing import Final
 
 import click
 
+from bus.codec import encode_json
 from bus.interface import BusError
 from bus.jetstream import JetStreamBuckets
 from bus.nats import NatsBus
@@ -89,13 +90,18 @@ async def roll_back(settings: Settings, url: str, name: str | None) -> None:
         click.echo(describe(name, await versions.roll_back(name)))
 
 
-async def show_history(settings: Settings, url: str, name: str | None) -> None:
+async def show_history(
+    settings: Settings, url: str, name: str | None, as_json: bool = False
+) -> None:
     async with store(settings, url) as versions:
         slots = [name] if name else sorted(await versions.slots(), key=lambda s: s or "")
         changes = [(slot, change) for slot in slots for change in await versions.history(slot)]
     if not changes:
         raise click.ClickException("nothing was ever activated: what is installed serves")
     for slot, change in changes:
+        if as_json:
+            click.echo(encode_json({"slot": slot, "change": change}))
+            continue
         at = datetime.fromtimestamp(change.at_s).strftime("%Y-%m-%d %H:%M:%S")
         click.echo(f"{at}  {describe(slot, change.activation)}  ({change.activation.reason})")
 

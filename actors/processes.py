@@ -33,18 +33,22 @@ class Host(Protocol):
     async def run(self) -> None: ...
 
 
-def run_until_signalled(main: Coroutine[Any, Any, None]) -> None:
-    """Run until it ends, or until SIGINT or SIGTERM asks it to; both end it cleanly."""
+def run_until_signalled(main: Coroutine[Any, Any, None]) -> bool:
+    """Run until it ends, or until SIGINT or SIGTERM asks it to; both end it cleanly. True where it
+    was asked."""
 
-    async def guarded() -> None:
+    async def guarded() -> bool:
         task = asyncio.ensure_future(main)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, task.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await task
+        except asyncio.CancelledError:
+            return True
+        return False
 
-    uvloop.run(guarded())
+    return uvloop.run(guarded())
 
 
 async def serve(host: Host, name: str, lifeline: bool) -> None:

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from bus.codec import encode_json
 from observability.summary import FlowSummary
 from orchestrations.machine import Strategy
 from orchestrations.mermaid import mermaid
@@ -39,12 +40,21 @@ def transfers(summary: FlowSummary) -> list[str]:
     ]
 
 
-def list_strategies() -> None:
+def list_strategies(as_json: bool = False) -> None:
+    told = {name: _first_line(name) for name in names() + policy_names()}
+    if as_json:
+        for name, what in told.items():
+            click.echo(encode_json({"name": name, "what": what}))
+        return
     table = Table("name", "what it does", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in names() + policy_names():
-        about = ast.get_docstring(ast.parse(path_of(name).read_text())) or ""
-        table.add_row(name, about.partition("\n")[0])
+    for name, what in told.items():
+        table.add_row(name, what)
     Console().print(table)
+
+
+def _first_line(name: str) -> str:
+    about = ast.get_docstring(ast.parse(path_of(name).read_text())) or ""
+    return about.partition("\n")[0]
 
 
 def show_strategy(name: str) -> None:

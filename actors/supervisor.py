@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +24,7 @@ from bus.fleet import Role
 from bus.server import EmbeddedServer
 from engine.model_files import open_model
 
+from .progress import bar
 from .settings import Settings
 
 logger = logging.getLogger("microserve.supervisor")
@@ -193,7 +195,9 @@ async def local_fleet(
     """
     async with AsyncExitStack() as stack:
         say("opening the model (a GGUF file is converted the first time)")
-        await asyncio.to_thread(open_model, options.model, cache_dir=settings.cache_dir)
+        with bar("converting") as report:
+            work = partial(open_model, cache_dir=settings.cache_dir, progress=report)
+            await asyncio.to_thread(work, options.model)
         say("starting the broker" if not url else "using the broker that was given")
         at = await stack.enter_async_context(broker(settings, url))
         children = await stack.enter_async_context(Children(_environment(settings, at)))

@@ -21,6 +21,7 @@ from .parties.fleet import ActorConfig, Settle
 from .parties.hop_router import Hops, Times
 from .parties.raw_requester import RequesterConfig, RoundTrips
 from .parties.raw_responder import ResponderConfig
+from .progress import rounds
 from .report import AtMost, Figure, Result
 
 SUBJECT: Final = "bench.raw.echo"
@@ -76,7 +77,7 @@ async def measure(plan: Plan) -> Result:
     """One result; it takes about a second and a half per round."""
     async with ways() as known:
         await round_of(known, plan)  # whoever comes first would pay for cold caches
-        return summed_up([await round_of(known, plan) for _ in range(plan.num_rounds)])
+        return summed_up([await round_of(known, plan) for _ in rounds(plan.num_rounds, "rounds")])
 
 
 @asynccontextmanager

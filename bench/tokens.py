@@ -18,6 +18,7 @@ from .crew import Crew, Party, cpu_s
 from .parties.conversation import Ready
 from .parties.fleet import ActorConfig
 from .parties.streams import Address, Collect, Collected, Emit, Encoding, Open
+from .progress import rounds
 from .report import AtMost, Figure, Result
 
 TARGETS: Final = {
@@ -78,8 +79,8 @@ async def measure(plan: Plan) -> Result:
         full = Emit(plan.num_steps, plan.num_streams)
         paced = Emit(plan.num_paced_steps, plan.num_streams, interval_s=plan.paced_interval_s)
         await round_of(known, full)  # whoever comes first would pay for cold caches
-        fast = [await round_of(known, full) for _ in range(plan.num_rounds)]
-        slow = [await round_of(known, paced) for _ in range(plan.num_rounds)]
+        fast = [await round_of(known, full) for _ in rounds(plan.num_rounds, "fast")]
+        slow = [await round_of(known, paced) for _ in rounds(plan.num_rounds, "paced")]
         return summed_up(fast, slow, known)
 
 

@@ -23,6 +23,7 @@ from observability.spans import SpanContext, traceparent
 from .crew import Crew, Party, cpu_s
 from .parties.fleet import MODEL, ActorConfig, Settle
 from .parties.tracing_router import TracingActor
+from .progress import rounds
 from .report import AtMost, Figure, Result
 
 SAMPLED: Final = 0.1
@@ -59,11 +60,11 @@ def run() -> Result:
 async def measure(plan: Plan) -> Result:
     async with scene() as at:
         await flows(at, plan, 1.0)  # whoever comes first would pay for cold caches
-        rounds = [
+        found = [
             {ratio: await flows(at, plan, ratio) for ratio in (0.0, SAMPLED, 1.0)}
-            for _ in range(plan.num_rounds)
+            for _ in rounds(plan.num_rounds, "rounds")
         ]
-    return summed_up(rounds, plan)
+    return summed_up(found, plan)
 
 
 @asynccontextmanager
@@ -104,22 +105,22 @@ async def _ask(client: Client, queue: asyncio.Semaphore, num_tokens: int, is_sam
         assert count == num_tokens
 
 
-def summed_up(rounds: list[dict[float, Measured]], plan: Plan) -> Result:
+def summed_up(found: list[dict[float, Measured]], plan: Plan) -> Result:
     """Medians over the rounds; a ratio is taken within each round first."""
 
     def versus_off(ratio: float) -> float:
-        return statistics.median(r[ratio].cpu_us / r[0.0].cpu_us for r in rounds)
+        return statistics.median(r[ratio].cpu_us / r[0.0].cpu_us for r in found)
 
     def cpu_us(ratio: float) -> float:
-        return statistics.median(r[ratio].cpu_us for r in rounds)
+        return statistics.median(r[ratio].cpu_us for r in found)
 
-    spans = sum(r[1.0].num_spans for r in rounds) / (len(rounds) * plan.num_flows)
+    spans = sum(r[1.0].num_spans for r in found) / (len(found) * plan.num_flows)
     figures: dict[str, Figure] = {
         "off_cpu_per_flow_us": cpu_us(0.0),
         "sampled_cpu_per_flow_us": cpu_us(SAMPLED),
         "all_cpu_per_flow_us": cpu_us(1.0),
         "spans_per_flow": spans,
-        "spans_when_off": sum(r[0.0].num_spans for r in rounds),
+        "spans_when_off": sum(r[0.0].num_spans for r in found),
     }
     ratios = {"cpu_sampled_vs_off": versus_off(SAMPLED), "cpu_all_vs_off": versus_off(1.0)}
     return Result("tracing", ratios, figures, dict(TARGETS))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from .gguf_file import Floats, GgufFile
 from .gguf_vocabulary import end_token_ids, tokenizer_config, tokenizer_json
@@ -33,14 +34,18 @@ LAYER_NAMES = {
     "ffn_down": "mlp.down_proj",
 }
 
+Progress: TypeAlias = Callable[[int, int], None]
+"""How much is done, and of how much."""
+
 ROPE_FACTORS = "rope_freqs.weight"
 """Not a weight: what Llama 3.1's frequencies are divided by."""
 
 
-def convert(source: Path, folder: Path) -> None:
+def convert(source: Path, folder: Path, progress: Progress = lambda _, __: None) -> None:
     """Write config.json, model.safetensors, tokenizer.json and tokenizer_config.json.
 
-    Reads and writes one tensor at a time. The same file always gives the same bytes.
+    Reads and writes one tensor at a time. The same file always gives the same bytes. ``progress``
+    is told before each how many are done, and of how many.
 
     Raises:
         BrokenModel, UnsupportedModel: the file is not a model that can be run here.
@@ -51,7 +56,7 @@ def convert(source: Path, folder: Path) -> None:
     _write_json(folder / "config.json", config)
     _write_json(folder / "tokenizer.json", tokenizer_json(source, gguf.metadata))
     _write_json(folder / "tokenizer_config.json", tokenizer_config(source, gguf.metadata))
-    _write_weights(folder / "model.safetensors", gguf, config)
+    _write_weights(folder / "model.safetensors", gguf, config, progress)
 
 
 def hugging_face_config(gguf: GgufFile) -> dict[str, Any]:
@@ -149,7 +154,9 @@ def _rope_parameters(fields: _Fields) -> dict[str, Any]:
             raise UnsupportedModel("GGUF rope scaling", other, ["none", "linear", ROPE_FACTORS])
 
 
-def _write_weights(path: Path, gguf: GgufFile, config: Mapping[str, Any]) -> None:
+def _write_weights(
+    path: Path, gguf: GgufFile, config: Mapping[str, Any], progress: Progress
+) -> None:
     sources = {hugging_face_name(name): name for name in gguf.tensors if name != ROPE_FACTORS}
     permuted: dict[str, int] = {}
     if family_of(tuple(config["architectures"])).gguf_rotates_neighbours:
@@ -158,7 +165,10 @@ def _write_weights(path: Path, gguf: GgufFile, config: Mapping[str, Any]) -> Non
             "attn_k": config["num_key_value_heads"],
         }
 
+    done = count()
+
     def read(name: str) -> Floats:
+        progress(next(done), len(sources))
         source = sources[name]
         values = gguf.dequantised(source)
         num_heads = permuted.get(source.split(".")[-2])

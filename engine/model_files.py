@@ -14,6 +14,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
@@ -26,7 +27,7 @@ from bus.transfers import PageLayout, PoolShape
 from .backend import Weights
 from .conversion_cache import converted
 from .file_digest import sampled_digest
-from .gguf_checkpoint import convert
+from .gguf_checkpoint import Progress, convert
 from .model_config import ModelConfig, read_config
 from .model_errors import BrokenModel, ModelNotFound
 from .tokenizer import Tokenizer
@@ -132,12 +133,13 @@ def open_model(
     *,
     cache_dir: Path | None = None,
     adapters: Mapping[str, Path] = NO_ADAPTERS,
+    progress: Progress = lambda _, __: None,
 ) -> ModelFiles:
     """Open a GGUF file, a Hugging Face folder or, for None, the default model.
 
     A GGUF file is converted on first use, which takes seconds and four bytes of disk per weight;
     the result is kept in ``cache_dir`` (the user's cache folder where None). ``adapters`` are PEFT
-    folders by the names that requests will call them.
+    folders by the names that requests will call them. ``progress`` hears of a conversion.
 
     Raises:
         ModelNotFound: nothing is there; the message says how to get it.
@@ -151,7 +153,7 @@ def open_model(
         raise ModelNotFound(str(place), "give --model a .gguf file or a Hugging Face folder")
     if place.suffix.lower() != ".gguf":
         raise ModelNotFound(str(place), "is neither a folder nor a .gguf file")
-    folder = converted(place, cache_dir or default_cache_dir(), convert)
+    folder = converted(place, cache_dir or default_cache_dir(), partial(convert, progress=progress))
     name = subject_name(_QUANTISATION.sub("", place.stem))
     return ModelFiles(name, folder, (place,), adapters)
 

@@ -375,3 +375,12 @@ def test_each_pre_tokenizer_splits_words_its_own_way(pre: str, text: str, words:
 
     assert splitter is not None
     assert [word for word, _ in splitter.pre_tokenize_str(text)] == words
+
+
+def test_whoever_waits_for_a_conversion_hears_how_far_it_is(file: Path, tmp_path: Path) -> None:
+    heard: list[tuple[int, int]] = []
+
+    convert(file, tmp_path, lambda done, total: heard.append((done, total)))
+
+    assert heard == [(number, len(heard)) for number in range(len(heard))]
+    assert len(heard) == len(load_file(tmp_path / "model.safetensors"))

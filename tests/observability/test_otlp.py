@@ -36,8 +36,8 @@ def exported(spans: list[Span], protocol: OtlpProtocol, opener: Opener) -> list[
     with opener() as collector:
         sink = OtlpSink(collector.endpoint, protocol, "test")
         sink.record(spans)
-        received = collector.receive(len(spans))
         sink.close()
+        received = collector.receive(len(spans))
         assert sink.statistics().written == len(spans)
     return received
 

@@ -87,6 +87,9 @@ class Trace:
             assert parent is root or "microserve.state" in decoded(parent.attributes)
         elif span.kind == Proto.SPAN_KIND_CONSUMER:
             verb = span.name.removeprefix("process ")
+            if parent is root:  # a farewell to an engine that is taken for lost
+                assert verb == "Release"
+                return
             assert parent.name == f"send {verb}"
             assert self.service(span) == f"microserve-engine-{told['microserve.engine']}"
             assert decoded(parent.attributes)["microserve.engine"] == told["microserve.engine"]
@@ -101,8 +104,8 @@ def told(spans: Sequence[Span], protocol: OtlpProtocol, opener: Opener) -> Trace
     with opener() as collector:
         sink = OtlpSink(collector.endpoint, protocol, "test")
         sink.record(spans)
-        received = collector.receive(len(spans))
         sink.close()
+        received = collector.receive(len(spans))
     return Trace(received)
 
 
