@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -92,7 +92,7 @@ def cells(sweep: Sweep) -> Iterator[Cell]:
 
 async def measure(
     sweep: Sweep, done: Collection[Cell] = (), until_s: float = float("inf")
-) -> AsyncIterator[Run]:
+) -> AsyncGenerator[Run, None]:
     """The cells that are not ``done``, in order, on one fleet that is started for them. None is
     begun after ``until_s`` of the monotonic clock. A run that others have disturbed is thrown away
     and made again, a few times at most: what comes may still be one (`Sweep.is_sound`)."""
@@ -145,7 +145,7 @@ async def two_engines(model: str = LITTLE) -> AsyncIterator[tuple[str, str]]:
             engine_arguments=("--kv-mib", "256" if model == LITTLE else "2048"),
         )
         async with local_fleet(_settings(folder), options) as fleet:
-            yield fleet.url, open_model(path, cache_dir=folder / "cache").name
+            yield fleet.url, open_model(options.model, cache_dir=folder / "cache").name
 
 
 def _settings(folder: Path) -> Settings:

@@ -87,7 +87,8 @@ def test_the_requests_of_all_seeds_make_one_point() -> None:
     [found] = points([cell_run("x", 1, 1.0, 2.0), cell_run("x", 2, 6.0, error="no end")])
 
     assert (found.num_requests, found.num_failed) == (4, 1)
-    assert (found.jct_mean_s, found.jct_p99_s) == (pytest.approx(3.0), 2.0)
+    assert found.jct_mean_s == pytest.approx(3.0)
+    assert found.jct_p99_s == 2.0
 
 
 def test_strategies_are_measured_side_by_side_and_every_point_once_before_any_twice() -> None:
