@@ -17,9 +17,6 @@ from .report import AtMost, Figure, Result
 
 _LANES: Final[dict[str, dict[str, str]]] = {"shared": {}, "tcp": {"TLS": "tcp"}}
 """UCX settings."""
-LEASE_S: Final = 1.0
-BOUND_S: Final = 4.0
-"""Until the survivors must have heard how it ended: noticing a death, or a lease and its fence."""
 SHAPE: Final = PoolShape(
     num_layers=4, num_pages=600, page_size=16, page_bytes=16384, fingerprint="faults"
 )
@@ -35,6 +32,10 @@ class Plan(Struct, frozen=True):
     faults: tuple[tuple[str, int], ...] = (("shared", 100), ("tcp", 50))
     """How many, by lane."""
     seed: int = 1
+    lease_s: float = 1.0
+    bound_s: float = 4.0
+    """Until the survivors must have heard how it ended: noticing a death, or a lease and its
+    fence."""
 
 
 def run() -> Result:
@@ -45,7 +46,7 @@ def measure(plan: Plan) -> Result:
     ratios: dict[str, float] = {}
     figures: dict[str, Figure] = {}
     for lane, num_faults in plan.faults:
-        trial = _tried(lane, num_faults, plan.seed)
+        trial = _tried(plan, lane, num_faults)
         ratios[f"{lane}_wrong_transfers"] = float(trial.wrong)
         ratios[f"{lane}_transfers_without_end"] = float(trial.leaked)
         figures[f"{lane}_faults"] = num_faults
@@ -55,8 +56,8 @@ def measure(plan: Plan) -> Result:
     return Result("transport_faults", ratios, figures, dict.fromkeys(ratios, AtMost(0)))
 
 
-def _tried(lane: str, num_faults: int, seed: int) -> _Trial:
-    trial = _Trial(seed, _LANES[lane])
+def _tried(plan: Plan, lane: str, num_faults: int) -> _Trial:
+    trial = _Trial(plan, _LANES[lane])
     try:
         for number in range(num_faults):
             trial.fault(number)
@@ -68,8 +69,9 @@ def _tried(lane: str, num_faults: int, seed: int) -> _Trial:
 class _Trial:
     """A receiver and a sender, one of which suffers; then both serve on."""
 
-    def __init__(self, seed: int, settings: dict[str, str]) -> None:
-        self._random, self._settings = random.Random(seed), settings
+    def __init__(self, plan: Plan, settings: dict[str, str]) -> None:
+        self._random, self._settings = random.Random(plan.seed), settings
+        self._lease_s, self._bound_s = plan.lease_s, plan.bound_s
         self._sender, self._receiver = self._start("sender"), self._start("receiver")
         self._sender.fill(7)
         self.wrong = self.leaked = 0
@@ -129,7 +131,7 @@ class _Trial:
 
     def _stop(self, process: KvProcess) -> None:
         process.signal(signal.SIGSTOP)
-        time.sleep(1.5 * LEASE_S)
+        time.sleep(1.5 * self._lease_s)
         self._broken_at = time.monotonic()
         process.signal(signal.SIGCONT)
 
@@ -139,7 +141,7 @@ class _Trial:
     def _another_layout(self) -> None:
         """Somebody else, whose pages do not fit, tries a grant of the same receiver."""
         grant = self._receiver.grant("other", [0])
-        stranger = KvProcess("stranger", OTHER, LEASE_S, self._settings)
+        stranger = KvProcess("stranger", OTHER, self._lease_s, self._settings)
         try:
             stranger.send("other", grant, [0])
             self.wrong += 1
@@ -170,7 +172,7 @@ class _Trial:
             self._ended(kind, self._sender, (Delivered, SendFailed))
 
     def _ended(self, kind: str, process: KvProcess, ends: tuple[type, ...]) -> None:
-        while told := process.event(BOUND_S):
+        while told := process.event(self._bound_s):
             at, event = told
             if event.flow == self._flow:
                 break
@@ -198,4 +200,4 @@ class _Trial:
             self._ended("nothing", process, ends)
 
     def _start(self, name: str) -> KvProcess:
-        return KvProcess(name, SHAPE, LEASE_S, self._settings)
+        return KvProcess(name, SHAPE, self._lease_s, self._settings)

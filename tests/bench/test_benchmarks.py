@@ -41,7 +41,7 @@ def test_the_transport_is_measured_without_its_peer_too() -> None:
 
 
 def test_faults_in_real_transfers_leak_nothing_and_spoil_nothing() -> None:
-    plan = transport_faults.Plan(faults=(("shared", 9),), seed=3)
+    plan = transport_faults.Plan(faults=(("shared", 9),), seed=3, lease_s=2.0, bound_s=30.0)
 
     result = transport_faults.measure(plan)
 
