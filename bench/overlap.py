@@ -208,20 +208,20 @@ async def _append(path: Path) -> None:
 
 def table(points: Sequence[Point]) -> str:
     """Markdown, and the ratios below it."""
-    head = "| link | tokens | prefill | alone | exposed | share | GB/s |\n" + 7 * "|---" + "|\n"
+    head = "| link | tokens | prefill | alone | exposed | share |\n" + 6 * "|---" + "|\n"
     rows = [_row(link, n, found) for (link, n), found in _by_place(points).items()]
     told = [f"{name}: {ratio:.4f}\n" for name, ratio in result(points).ratios.items()]
     return "".join([head, *rows, "\n", *told])
 
 
 def _row(link: str, num_tokens: int, found: Sequence[Point]) -> str:
-    prefill_s, alone_s, exposed_s, share, write_s = (
+    prefill_s, alone_s, exposed_s, share = (
         statistics.median(getattr(p, field) for p in found)
-        for field in ("prefill_s", "alone_s", "exposed_s", "exposed_share", "write_s")
+        for field in ("prefill_s", "alone_s", "exposed_s", "exposed_share")
     )
     return (
         f"| {link} | {num_tokens} | {prefill_s:.2f} s | {alone_s:.2f} s | {exposed_s * 1e3:.1f} ms"
-        f" | {share:.2%} | {found[0].num_bytes / write_s / 1e9:.2f} |\n"
+        f" | {share:.2%} |\n"
     )
 
 
