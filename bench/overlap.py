@@ -1,9 +1,9 @@
 """Layer-by-layer sending behind a prefill: what of the transfer is left when it has ended.
 
 Two engine processes of one thread each with the default model. The same prompts go over shared
-memory as fast as it is, which is 10 GB/s or so, and over links of a tenth and a hundredth of that:
-`CourierConfig` has a limit for what an engine writes, and a transfer is only over when the link
-would have carried it.
+memory as fast as it is, which is 10 GB/s or so, and over links of a tenth, a hundredth and a
+thousandth of that: `CourierConfig` has a limit for what an engine writes, and a transfer is only
+over when the link would have carried it.
 
 ``python -m bench overlap`` measures. ``python -m bench.overlap FILE`` appends each point to a file
 as soon as it is measured, and makes the table and the picture of all that the file holds.
@@ -33,8 +33,8 @@ from .report import AtMost, Figure, Result, Target
 VOCABULARY: Final = 4096
 LONG_TOKENS: Final = 1000
 """From here on the aims hold."""
-SHARED, TENTH, HUNDREDTH = "shared memory", "1 GB/s", "0.1 GB/s"
-LINKS: Final = {SHARED: None, TENTH: 1e9, HUNDREDTH: 1e8}
+SHARED, TENTH, HUNDREDTH, THOUSANDTH = "shared memory", "1 GB/s", "0.1 GB/s", "0.01 GB/s"
+LINKS: Final = {SHARED: None, TENTH: 1e9, HUNDREDTH: 1e8, THOUSANDTH: 1e7}
 """Bytes per second at most."""
 
 
@@ -183,7 +183,7 @@ def _by_place(points: Sequence[Point]) -> dict[tuple[str, int], list[Point]]:
 
 
 def _id(link: str) -> str:
-    return {SHARED: "shared", TENTH: "tenth", HUNDREDTH: "hundredth"}[link]
+    return dict(zip(LINKS, ("shared", "tenth", "hundredth", "thousandth"), strict=True))[link]
 
 
 # --- in pieces ----------------------------------------------------------------------------------
@@ -208,20 +208,20 @@ async def _append(path: Path) -> None:
 
 def table(points: Sequence[Point]) -> str:
     """Markdown, and the ratios below it."""
-    head = "| link | tokens | prefill | alone | exposed | share | GB/s |\n" + 7 * "|---" + "|\n"
+    head = "| link | tokens | prefill | alone | exposed | share |\n" + 6 * "|---" + "|\n"
     rows = [_row(link, n, found) for (link, n), found in _by_place(points).items()]
     told = [f"{name}: {ratio:.4f}\n" for name, ratio in result(points).ratios.items()]
     return "".join([head, *rows, "\n", *told])
 
 
 def _row(link: str, num_tokens: int, found: Sequence[Point]) -> str:
-    prefill_s, alone_s, exposed_s, share, write_s = (
+    prefill_s, alone_s, exposed_s, share = (
         statistics.median(getattr(p, field) for p in found)
-        for field in ("prefill_s", "alone_s", "exposed_s", "exposed_share", "write_s")
+        for field in ("prefill_s", "alone_s", "exposed_s", "exposed_share")
     )
     return (
         f"| {link} | {num_tokens} | {prefill_s:.2f} s | {alone_s:.2f} s | {exposed_s * 1e3:.1f} ms"
-        f" | {share:.2%} | {found[0].num_bytes / write_s / 1e9:.2f} |\n"
+        f" | {share:.2%} |\n"
     )
 
 

@@ -7,7 +7,7 @@ import mmap
 import multiprocessing
 import queue
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Final, TypeAlias, TypeVar
@@ -28,6 +28,19 @@ KIB: Final = 2**10
 POOL_BYTES: Final = 256 * MIB
 NOTICES: Final = 1000
 PATIENCE_S: Final = 30.0
+
+
+class Ends(Struct, frozen=True):
+    """What both processes have in common."""
+
+    settings: dict[str, str] = {}
+    linger_s: float = LINGER_S
+    pool_bytes: int = POOL_BYTES
+
+    def open(self, fill: int) -> UcxTransport:
+        transport = UcxTransport(settings=self.settings, linger_s=self.linger_s)
+        transport.allocate(self.pool_bytes)[:] = bytes([fill]) * self.pool_bytes
+        return transport
 
 
 class Case(Struct, frozen=True):
@@ -98,15 +111,9 @@ class Sender:
     """Writes the receiver's memory through an outbox, as a courier does, and waits for its word
     that it has been told."""
 
-    def __init__(
-        self,
-        receiver: Receiver,
-        settings: Mapping[str, str] | None = None,
-        linger_s: float = LINGER_S,
-    ) -> None:
-        self._transport = UcxTransport(settings=settings, linger_s=linger_s)
+    def __init__(self, receiver: Receiver, ends: Ends) -> None:
+        self._transport = ends.open(fill=1)
         self._outbox = Outbox(self._transport, lambda _, seconds: None, time.perf_counter)
-        self._transport.allocate(POOL_BYTES)[:] = b"\x01" * POOL_BYTES
         self._answers: queue.SimpleQueue[float] = queue.SimpleQueue()
         self._memory = receiver.memory
         self._rounds_left = 0
@@ -186,12 +193,10 @@ class Sender:
 class Receiver:
     """A process whose transport answers every message, from its own thread."""
 
-    def __init__(
-        self, settings: Mapping[str, str] | None = None, linger_s: float = LINGER_S
-    ) -> None:
+    def __init__(self, ends: Ends) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_receive, args=(theirs, settings, linger_s))
+        self._process = context.Process(target=_receive, args=(theirs, ends))
         self._process.start()
         theirs.close()
         self.address, self.memory = self._pipe.recv()
@@ -220,9 +225,8 @@ class _Echo:
         return None
 
 
-def _receive(pipe: Connection, settings: Mapping[str, str] | None, linger_s: float) -> None:
-    transport = UcxTransport(settings=settings, linger_s=linger_s)
-    transport.allocate(POOL_BYTES)[:] = b"\0" * POOL_BYTES
+def _receive(pipe: Connection, ends: Ends) -> None:
+    transport = ends.open(fill=0)
     transport.start(_Echo(transport))
     pipe.send((transport.address, transport.memory))
     try:

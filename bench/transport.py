@@ -15,8 +15,10 @@ from .loop_delay import loop_delay
 from .nixl import HOW_TO_GET, Nixl, python_of_nixl
 from .putting import (
     CASES,
+    MIB,
     POOL_BYTES,
     Case,
+    Ends,
     Receiver,
     Sender,
     copier,
@@ -29,7 +31,6 @@ from .report import AtLeast, AtMost, Figure, Result, Target
 
 TCP: Final = {"TLS": "tcp", "RNDV_THRESH": "inf"}
 """For both sides of the comparison: NIXL is faster so than with UCX's defaults."""
-SERIES: Final = 5
 TCP_CASES: Final = ("16m_64k", "256m")
 TARGETS: Final[dict[str, Target]] = {
     "put_256m_64k_vs_copy": AtLeast(0.85),
@@ -45,6 +46,8 @@ class Plan(Struct, frozen=True):
     repeats: int = 9
     idle_s: float = 2.0
     loop_s: float = 1.5
+    series: int = 5
+    """Of notices."""
     cases: tuple[str, ...] = tuple(case.name for case in CASES)
     tcp_cases: tuple[str, ...] = TCP_CASES
 
@@ -77,9 +80,10 @@ class _Sides:
     """Our two processes, and NIXL's two where there is NIXL."""
 
     def __init__(self, stack: ExitStack, nixl_python: str | None, settings: dict[str, str]) -> None:
-        self.receiver = Receiver(settings)
+        ends = Ends(settings)
+        self.receiver = Receiver(ends)
         stack.callback(self.receiver.close)
-        self.sender = Sender(self.receiver, settings)
+        self.sender = Sender(self.receiver, ends)
         stack.callback(self.sender.close)
         self.nixl: Nixl | None = None
         if nixl_python:
@@ -136,7 +140,7 @@ def _look_around(
     if sides.nixl:
         figures["nixl"] = sides.nixl.version
     figures["lane"] = sides.sender.lane()
-    _notices(sides, figures)
+    _notices(sides, plan.series, figures)
     ratios["idle_cpu_cores"] = max(_idle_cores(sides.receiver, plan.idle_s))
     before = loop_delay(plan.loop_s)
     figures["loop_late_idle_p99_ms"] = before.p99_ms
@@ -148,12 +152,12 @@ def _look_around(
         figures[f"loop_late_{name}_p99_ms"] = during.p99_ms
 
 
-def _notices(sides: _Sides, figures: dict[str, Figure]) -> None:
+def _notices(sides: _Sides, series: int, figures: dict[str, Figure]) -> None:
     """Medians of a few series in turns: a notice to a thread that sleeps, by event descriptor; to
     one that looks out for it; and what waking takes at the least."""
     seconds: dict[str, list[float]] = {"notice": [], "expected_notice": [], "bare_wake": []}
     with sleepy() as sleeping:
-        for _ in range(SERIES):
+        for _ in range(series):
             seconds["notice"].append(sleeping.notice_s())
             seconds["expected_notice"].append(sides.sender.notice_s())
             seconds["bare_wake"].append(bare_wake_s())
@@ -164,9 +168,10 @@ def _notices(sides: _Sides, figures: dict[str, Figure]) -> None:
 @contextmanager
 def sleepy() -> Iterator[Sender]:
     """A pair that sleeps whenever nothing is to be done."""
-    receiver = Receiver(linger_s=0.0)
+    ends = Ends(linger_s=0.0, pool_bytes=MIB)
+    receiver = Receiver(ends)
     try:
-        sender = Sender(receiver, linger_s=0.0)
+        sender = Sender(receiver, ends)
         try:
             yield sender
         finally:

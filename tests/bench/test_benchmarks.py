@@ -28,7 +28,7 @@ SHORT_TOKENS = tokens.Plan(
 
 def test_the_transport_is_measured_without_its_peer_too() -> None:
     plan = transport.Plan(
-        repeats=1, idle_s=0.01, loop_s=0.01, cases=("1m_64k",), tcp_cases=("16m_64k",)
+        repeats=1, idle_s=0.01, loop_s=0.01, series=1, cases=("1m_64k",), tcp_cases=("16m_64k",)
     )
 
     result = transport.measure(plan, nixl_python=None)

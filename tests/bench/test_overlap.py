@@ -93,10 +93,7 @@ def test_the_share_is_that_of_the_worst_long_prompt_and_short_ones_do_not_count(
 def test_the_table_has_a_row_for_every_length_of_every_link() -> None:
     told = table([point(SHARED, 1024, exposed_s) for exposed_s in (0.01, 0.03)])
 
-    assert (
-        told.splitlines()[2]
-        == "| shared memory | 1024 | 1.00 s | 1.00 s | 20.0 ms | 2.00% | 2.00 |"
-    )
+    assert told.splitlines()[2] == "| shared memory | 1024 | 1.00 s | 1.00 s | 20.0 ms | 2.00% |"
 
 
 def test_the_picture_has_a_line_for_every_link(tmp_path: Path) -> None:
