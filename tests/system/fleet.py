@@ -128,17 +128,24 @@ class Fleet:
                 await asyncio.sleep(0.01)
 
     async def settled(self, *but: str) -> None:
-        """Returns when, besides, the router has ended every flow, and every command but those to
-        ``but`` has its span: nothing more will be told of what was asked."""
+        """Returns when, besides, the router has ended every flow, and every command that was sent
+        has its span, but for those to ``but``. Not for flows that were begun again: an engine has
+        no span of an order of an attempt that is over."""
+        await self.ended(*but)
+        async with asyncio.timeout(10):
+            while not all(map(self._is_told, self._sent(but))):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0)
+
+    async def ended(self, *but: str) -> None:
+        """Returns when engines are idle and the router has ended every flow."""
         await self.idle(*but)
         async with asyncio.timeout(10):
-            while self.router.flows or not all(map(self._is_told, self._sent(but))):  # noqa: ASYNC110 - as above
+            while self.router.flows:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0)
 
     def _sent(self, but: tuple[str, ...]) -> list[Span]:
-        sent = [span for span in self.spans.spans if span.kind == "producer"]
-        told = [span for span in sent if span.context.sampled]
-        return [span for span in told if span.attributes["microserve.engine"] not in but]
+        sent = [s for s in self.spans.spans if s.kind == "producer" and s.context.sampled]
+        return [span for span in sent if span.attributes["microserve.engine"] not in but]
 
     def _is_told(self, sent: Span) -> bool:
         return any(span.parent == sent.context for span in self.spans.spans)

@@ -239,7 +239,7 @@ async def test_a_lost_engine_is_an_error_and_what_goes_on_is_linked_to_it() -> N
                 system.members[victims[0]].kill()
 
         done = await ask_until(system, GenerateRequest(prompt=PROMPT, max_tokens=60), kill)
-        await system.settled(*victims)
+        await system.ended(*victims)
         spans = system.spans.spans
         del system.members[victims[0]]
 
@@ -272,7 +272,10 @@ async def test_a_migration_is_linked_to_where_the_request_was() -> None:
                 wishes.append(asyncio.ensure_future(wish))
 
         await ask_until(system, GenerateRequest(prompt=PROMPT, max_tokens=200), move)
-        await system.settled()
+        await system.ended()
+        async with asyncio.timeout(10):
+            while len([s for s in system.spans.spans if s.name == "decode"]) < 2:  # noqa: ASYNC110 - no event for it
+                await asyncio.sleep(0)
         spans = system.spans.spans
 
     for trace in await both(spans):
