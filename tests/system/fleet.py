@@ -36,6 +36,7 @@ from kvtransport.courier import Courier, CourierConfig
 from kvtransport.memory import MemoryNetwork, MemoryTransport
 from observability.sampling import Sampling
 from observability.sink import MemorySink
+from observability.spans import Span
 from orchestrations.registry import strategies
 
 PAIR: Mapping[str, Role] = {"p0": "prefill", "d0": "decode"}
@@ -125,6 +126,29 @@ class Fleet:
             others = [m.engine for m in self.members.values() if m.name not in but]
             while any(map(_busy, others)):  # noqa: ASYNC110 - an engine tells nobody that it is idle
                 await asyncio.sleep(0.01)
+
+    async def settled(self, *but: str) -> None:
+        """Returns when, besides, the router has ended every flow, and every command that was sent
+        has its span, but for those to ``but``. Not for flows that were begun again: an engine has
+        no span of an order of an attempt that is over."""
+        await self.ended(*but)
+        async with asyncio.timeout(10):
+            while not all(map(self._is_told, self._sent(but))):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0)
+
+    async def ended(self, *but: str) -> None:
+        """Returns when engines are idle and the router has ended every flow."""
+        await self.idle(*but)
+        async with asyncio.timeout(10):
+            while self.router.flows:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0)
+
+    def _sent(self, but: tuple[str, ...]) -> list[Span]:
+        sent = [s for s in self.spans.spans if s.kind == "producer" and s.context.sampled]
+        return [span for span in sent if span.attributes["microserve.engine"] not in but]
+
+    def _is_told(self, sent: Span) -> bool:
+        return any(span.parent == sent.context for span in self.spans.spans)
 
 
 def _busy(engine: Engine) -> bool:

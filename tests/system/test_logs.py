@@ -24,7 +24,7 @@ async def test_a_flow_that_ended_is_a_line_with_its_id_and_that_of_its_trace(
             async for message in system.client.generate(system.model, request, headers):
                 if isinstance(message, Done):
                     flow = message.flow
-            await system.idle()
+            await system.settled()
 
     (line,) = [r for r in caplog.records if "disaggregated, finished after" in r.message]
     assert line.message.endswith("4 tokens")

@@ -43,7 +43,7 @@ def found(points: list[Point], instrument: Instrument, **labels: str) -> float |
 async def test_engines_tell_of_tokens_pages_and_transfers() -> None:
     async with fleet(fake_model()) as system:
         await system.ask(GenerateRequest(prompt=PROMPT, max_tokens=5))
-        await system.idle()
+        await system.settled()
 
         sender, receiver = engine(system, "p0"), engine(system, "d0")
 
@@ -66,7 +66,7 @@ async def test_routers_tell_of_requests_transitions_and_refusals() -> None:
         await system.ask(GenerateRequest(prompt=PROMPT, max_tokens=5))
         with pytest.raises(RequestRejected):
             await system.ask(GenerateRequest(prompt=()))
-        await system.idle()
+        await system.settled()
 
         points = system.host.points()
 

@@ -117,7 +117,7 @@ async def both(spans: Sequence[Span]) -> list[Trace]:
 async def traced(system: Fleet, request: GenerateRequest) -> list[Span]:
     """Its spans, when every engine has told its part."""
     await system.ask(request)
-    await system.idle()
+    await system.settled()
     return system.spans.spans
 
 
@@ -213,7 +213,7 @@ async def test_a_cancel_is_seen_in_the_root_and_in_the_commands_it_ended() -> No
     async with fleet(fake_model(step_s=0.001)) as system:
         request = GenerateRequest(prompt=PROMPT, max_tokens=500)
         await ask_until(system, request, lambda _, count: count >= 5)
-        await system.idle()
+        await system.settled()
         spans = system.spans.spans
 
     for trace in await both(spans):
@@ -239,7 +239,7 @@ async def test_a_lost_engine_is_an_error_and_what_goes_on_is_linked_to_it() -> N
                 system.members[victims[0]].kill()
 
         done = await ask_until(system, GenerateRequest(prompt=PROMPT, max_tokens=60), kill)
-        await system.idle(*victims)
+        await system.ended(*victims)
         spans = system.spans.spans
         del system.members[victims[0]]
 
@@ -272,7 +272,10 @@ async def test_a_migration_is_linked_to_where_the_request_was() -> None:
                 wishes.append(asyncio.ensure_future(wish))
 
         await ask_until(system, GenerateRequest(prompt=PROMPT, max_tokens=200), move)
-        await system.idle()
+        await system.ended()
+        async with asyncio.timeout(10):
+            while len([s for s in system.spans.spans if s.name == "decode"]) < 2:  # noqa: ASYNC110 - no event for it
+                await asyncio.sleep(0)
         spans = system.spans.spans
 
     for trace in await both(spans):
@@ -298,7 +301,7 @@ async def test_a_flow_that_waits_for_credit_says_so() -> None:
             await asyncio.sleep(0)
         await system.ask(second)
         await begun
-        await system.idle()
+        await system.settled()
         waited = [s for s in system.spans.spans if s.name == "Waiting"]
         flow = str(waited[0].attributes["microserve.flow"])
         spans = [s for s in system.spans.spans if s.attributes["microserve.flow"] == flow]
@@ -316,7 +319,7 @@ async def test_a_gateways_request_is_above_its_flow_and_below_its_caller() -> No
         await ai.completions.create(
             model="fake", prompt=list(PROMPT), max_tokens=3, extra_headers=traceparent(CALLER)
         )
-        await system.idle()
+        await system.settled()
         spans = system.spans.spans
 
     trace = await asyncio.to_thread(told, spans, "http/protobuf", http_collector)
