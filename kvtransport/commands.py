@@ -53,7 +53,11 @@ class Commands:
         """
         waiting = len(self._waiting)
         for _ in range(waiting if at_most is None else min(waiting, at_most)):
-            self.guard(self._waiting.popleft())
+            try:
+                command = self._waiting.popleft()
+            except IndexError:  # another thread has discarded the rest meanwhile
+                return
+            self.guard(command)
 
     def ask(self, turn: Callable[[], float | None]) -> float | None:
         """The turn's answer, None where it raised."""

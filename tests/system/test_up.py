@@ -84,7 +84,7 @@ class Up:
         """The spans of these flows, as soon as all have ended there: processes write by and by."""
         store = TraceStore(self.settings.trace_store)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not set(flows) <= {h.flow for h in store.latest(1000) if h.outcome}:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             return {flow: store.flow(flow) for flow in flows}
@@ -166,7 +166,7 @@ class Load:
     async def is_served(self) -> None:
         """Returns when the router knows what users ask for."""
         request = GenerateRequest(prompt=(3,), max_tokens=1, orchestration="mine")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 with contextlib.suppress(RequestRejected):
                     await read(self.client, self.model, request)
