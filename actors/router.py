@@ -14,7 +14,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bus.codec import Undecodable, decode, encode, encode_json
-from bus.interface import Bus, BusError, Message, NoResponders, PayloadTooLarge, RequestTimedOut
+from bus.interface import (
+    Bus,
+    BusError,
+    Handler,
+    Message,
+    NoResponders,
+    PayloadTooLarge,
+    RequestTimedOut,
+    Subscription,
+)
 from bus.messages import Accepted, Beat, CacheChanged, Mailbox, Progress, Refused, Report
 from bus.public import GenerateRequest, Rejected
 from bus.subjects import last
@@ -89,17 +98,21 @@ class RouterHost:
         self._rejected = Counter[str]()
         self._wishes = Wishes(bus, core, self._feed, clock)
         self._tasks: asyncio.TaskGroup
+        self._subscriptions: list[Subscription] = []
         self.ready = asyncio.Event()
         """Set when requests are taken."""
 
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                await self._subscribe()
-                self.ready.set()
-                while True:
-                    await asyncio.sleep(TICK_S)
-                    await self._feed(Ticked())
+                try:
+                    await self._subscribe()
+                    self.ready.set()
+                    while True:
+                        await asyncio.sleep(TICK_S)
+                        await self._feed(Ticked())
+                finally:
+                    await self._unsubscribe()
         finally:
             if self._versioning:
                 await self._versioning.stop()
@@ -114,16 +127,25 @@ class RouterHost:
     async def _subscribe(self) -> None:
         """Requests last: the first one must find the fleet already known."""
         subjects, router = self.core.config.subjects, self.core.config.router
-        await self.bus.subscribe(subjects.every_beat, self._on_beat)
-        await self.bus.subscribe(subjects.every_cache, self._on_cache)
-        await self.bus.subscribe(subjects.event(router), self._on_report)
-        await self.bus.subscribe(subjects.tokens(router), self._on_tokens)
-        await self.bus.subscribe(subjects.every_cancel, self._on_cancel)
-        await self._wishes.listen()
+        await self._listen(subjects.every_beat, self._on_beat)
+        await self._listen(subjects.every_cache, self._on_cache)
+        await self._listen(subjects.event(router), self._on_report)
+        await self._listen(subjects.tokens(router), self._on_tokens)
+        await self._listen(subjects.every_cancel, self._on_cancel)
+        self._subscriptions += await self._wishes.listen()
         if self._versioning:
             await self._versioning.start()
         await asyncio.sleep(self.patience.settle_s)
-        await self.bus.subscribe(subjects.every_generate, self._on_generate, queue="routers")
+        await self._listen(subjects.every_generate, self._on_generate, queue="routers")
+
+    async def _listen(self, subject: str, handler: Handler, queue: str = "") -> None:
+        self._subscriptions.append(await self.bus.subscribe(subject, handler, queue=queue))
+
+    async def _unsubscribe(self) -> None:
+        """Requests first: whoever asks now gets another router, or hears at once that none is
+        there. Nothing is handled that would need the tasks, which end after this."""
+        while self._subscriptions:
+            await self._subscriptions.pop().unsubscribe()
 
     # --- what comes in ---
 

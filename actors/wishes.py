@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from bus.codec import Undecodable, decode, encode, encode_json
-from bus.interface import Bus, Message
+from bus.interface import Bus, Message, Subscription
 from bus.messages import Accepted, Refused
 from bus.moves import Watching
 
@@ -32,11 +32,13 @@ class Wishes:
     ) -> None:
         self._bus, self._core, self._feed, self._clock = bus, core, feed, clock
 
-    async def listen(self) -> None:
+    async def listen(self) -> list[Subscription]:
         subjects, router = self._core.config.subjects, self._core.config.router
-        await self._bus.subscribe(subjects.every_move, self._on_move)
-        await self._bus.subscribe(subjects.watch, self._on_watch)
-        await self._bus.subscribe(subjects.look(router), self._on_look)
+        return [
+            await self._bus.subscribe(subjects.every_move, self._on_move),
+            await self._bus.subscribe(subjects.watch, self._on_watch),
+            await self._bus.subscribe(subjects.look(router), self._on_look),
+        ]
 
     async def _on_move(self, message: Message) -> None:
         """Of all routers the one answers that has the flow."""

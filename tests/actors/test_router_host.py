@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 
+import pytest
+
 from actors.client import Client
 from actors.clock import monotone
 from actors.intake import Limits
 from actors.router import Desk, Patience, RouterHost
 from actors.routing import RouterConfig, RouterCore
 from bus.codec import decode, encode
-from bus.interface import Message
+from bus.interface import Message, NoResponders
 from bus.memory import MemoryBroker, MemoryBus
 from bus.messages import Accepted, Beat, Finished, Order, Refused, Release, Report, Usage
 from bus.public import ChatMessage, Done, GenerateRequest, Welcome
@@ -175,3 +177,17 @@ async def test_unreadable_messages_are_survived() -> None:
         async with started(it):
             await settled(it)
         assert it.core.statistics().outcomes == {"finished": 1}
+
+
+async def test_a_router_that_is_stopped_hears_nothing_more() -> None:
+    async with system(None) as it:
+        it.task.cancel()
+        await asyncio.gather(it.task, return_exceptions=True)
+
+        async with MemoryBus(it.broker) as bus:
+            beat = Beat("e1", 1, "m", "both", 0, 1, 1, 16, 99, "c")
+            await bus.publish("ms.beat.e1", encode(beat))
+            with pytest.raises(NoResponders):
+                await bus.request("ms.generate.m", b"{}", timeout_s=5)
+
+        assert list(it.core.roster.seen) == ["e0"]
