@@ -14,7 +14,7 @@ from .transport import PeerId, Unreachable, peer_id
 
 log = logging.getLogger(__name__)
 MESSAGE, HELLO, WELCOME, GOODBYE, ALERT = 1, 2, 3, 4, 5
-_CONNECTING_S = 3.0
+_CONNECTING_S = 6.0
 """How long a peer may take to welcome us. UCX watches only over peers that have answered it: one
 that dies before would never be missed."""
 _LEAVING_S = 0.25

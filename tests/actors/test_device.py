@@ -38,6 +38,7 @@ async def test_what_a_call_raises_is_raised_where_it_is_awaited_and_the_thread_g
 
 async def test_closing_waits_for_the_call_in_progress_and_does_nothing_again() -> None:
     begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    before = set(threading.enumerate())
 
     def call() -> None:
         begun.set()
@@ -53,4 +54,4 @@ async def test_closing_waits_for_the_call_in_progress_and_does_nothing_again() -
     device.close()
 
     assert ended.is_set()
-    assert "device" not in {thread.name for thread in threading.enumerate()}
+    assert "device" not in {thread.name for thread in set(threading.enumerate()) - before}
