@@ -28,15 +28,14 @@ logger = logging.getLogger("microserve.router")
 
 async def router(settings: Settings, options: RouterOptions) -> None:
     """A router, from its options to its end."""
-    default, policies = options.orchestration, registry.policies()
-    if default not in policies:
-        registry.load(default)  # an unknown one is told at once, in words
+    registry.require(options.orchestration)  # an unknown one is told at once, in words
     files = open_model(options.model, cache_dir=settings.cache_dir)
-    known, desk = registry.strategies(), open_desk(files)
+    known, policies = registry.strategies(), registry.policies()
+    desk = open_desk(files)
     config = RouterConfig(
         options.name,
         Subjects(settings.namespace),
-        default,
+        options.orchestration,
         options.stall_s,
         sampling=settings.sampling,
     )

@@ -23,6 +23,7 @@ from msgspec import Struct
 from bus.fleet import Role
 from bus.server import EmbeddedServer
 from engine.model_files import open_model
+from orchestrations import registry
 
 from .progress import bar
 from .settings import Settings
@@ -186,13 +187,15 @@ async def local_fleet(
 ) -> AsyncIterator[LocalFleet]:
     """A fleet for as long as the block lasts; ``say`` hears how the start goes.
 
-    The model is opened here first, so that what is wrong with it is told once, and so that it is
-    converted once.
+    The orchestration and the model are opened here first, so that what is wrong with them is told
+    once and before anything is started, and so that the model is converted once.
 
     Raises:
+        OrchestrationError: there is no such orchestration, or it does not load.
         ModelError: there is no such model, or it is of a kind that is not computed here.
         ChildFailed: a process ended before it was ready.
     """
+    registry.require(options.orchestration)
     async with AsyncExitStack() as stack:
         say("opening the model (a GGUF file is converted the first time)")
         with bar("converting") as report:

@@ -89,6 +89,22 @@ def load(name: str) -> Strategy:
     return _strategy(module, path)
 
 
+def require(name: str) -> None:
+    """That requests can be served by it: a strategy, or a policy that chooses one.
+
+    Raises:
+        UnknownOrchestration: there is neither.
+        BadStrategy: its file may not be loaded, and why.
+    """
+    if name in policy_names():
+        path = FOLDER / f"{name}.py"
+        load_policy_text(_text(path), path)
+    elif name in names():
+        load(name)
+    else:
+        raise UnknownOrchestration(name, (*names(), *policy_names()))
+
+
 def load_file(path: Path | str) -> Strategy:
     """The strategy that a file holds: the function of the file's name.
 

@@ -127,6 +127,18 @@ def test_a_model_that_is_not_there_is_one_line(home: Path) -> None:
     assert "/nowhere.gguf" in result.output
 
 
+@pytest.mark.parametrize("command", ["demo", "up"])
+def test_an_orchestration_that_is_not_there_is_told_before_anything_is_started(
+    command: str, home: Path
+) -> None:
+    result = microserve(command, "--orchestration", "nonsense")
+
+    assert result.exit_code == 1
+    assert "no orchestration 'nonsense'; there are adaptive" in result.output
+    assert "resilient, policy." in result.output
+    assert "starting" not in result.output
+
+
 def test_an_adapter_is_a_name_and_a_folder(home: Path) -> None:
     result = microserve("engine", "--adapter", "legal")
 

@@ -19,6 +19,8 @@ from orchestrations.registry import (
     load,
     load_file,
     names,
+    policy_names,
+    require,
     strategies,
 )
 from orchestrations.source import BadStrategy
@@ -247,3 +249,11 @@ def test_a_strategy_may_have_states_of_its_own_in_its_file(mine: Path) -> None:
     strategy = load_file(mine)
 
     assert "Probing" in strategy.__annotations__["state"]
+
+
+@pytest.mark.parametrize("name", [*names(), *policy_names()])
+def test_requests_can_be_served_by_strategies_and_policies(name: str) -> None:
+    require(name)
+
+    with pytest.raises(UnknownOrchestration, match=f"{policy_names()[-1]}. To add one"):
+        require("nobody")
