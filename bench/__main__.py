@@ -40,8 +40,9 @@ def main(name: str | None, as_line: bool, listing: bool) -> None:
     """Run the benchmark NAME and print its ratios and figures."""
     known = benchmarks()
     if listing or name is None:
+        width = max(map(len, known))
         for known_name, what in known.items():
-            click.echo(f"{known_name:12} {what}")
+            click.echo(f"{known_name:{width}}  {what}")
         return
     if name not in known:
         raise click.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint="NAME")
