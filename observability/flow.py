@@ -112,6 +112,7 @@ class FlowTrace:
 
     @property
     def records(self) -> bool:
+        """Whether anything that is said of it may be seen."""
         return self._sampled or self._tail is not None
 
     def about(self, attributes: Attributes) -> None:
