@@ -41,5 +41,9 @@ class Sampling(Struct, frozen=True):
             return True
         return int(trace_id[-_RANDOM_BITS // 4 :], 16) < self.ratio * (1 << _RANDOM_BITS)
 
+    def decides_later(self, parent: SpanContext | None) -> bool:
+        """What is not sampled at the head may be at the tail; a caller's *not sampled* never is."""
+        return self.looks_back and (parent is None or parent.sampled)
+
     def tail(self, duration_s: float, has_failed: bool) -> bool:
         return duration_s >= self.slower_than_s or (self.failed and has_failed)

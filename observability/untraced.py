@@ -68,6 +68,6 @@ def begin_trace(sampling: Sampling, flow: str, parent: SpanContext | None, now: 
     trace_id = parent.trace_id if parent else trace_id_of(flow)
     if sampling.head(parent, trace_id):
         return FlowTrace(flow, parent, now)
-    if sampling.looks_back and (parent is None or parent.sampled):
+    if sampling.decides_later(parent):
         return FlowTrace(flow, parent, now, sampling)
     return Untraced(flow, parent)
