@@ -199,7 +199,7 @@ class FlowTrace:
     def so_far(self, now: float) -> tuple[Span, ...]:
         """What `drain` would give, and what is still open, as if it ended now. Changes nothing."""
         opened = [*self._commands.values(), *([self._state] if self._state else [])]
-        if self._over or not self._sampled:
+        if self._over or not self.records:
             return tuple(self._finished)
         root = self._root.closed(now, events=tuple(self._events))
         return (*self._finished, *(one.closed(now) for one in opened), root)
