@@ -116,7 +116,8 @@ def _submit(strategy: Callable[..., Any], fleet: Fleet) -> Any:
 
 
 def _transition_us(strategy: Callable[..., Any], few: Fleet) -> float:
-    """The mean over a flow's whole life, on a fleet of four."""
+    """The mean over a flow's whole life, on a fleet of four. Every strategy gets the same events,
+    those of a transfer too where it let one engine do it all, and only passes them on."""
 
     def life() -> None:
         state, _ = _submit(strategy, few)

@@ -52,6 +52,10 @@ class Shares(Struct, frozen=True):
     gateway: float
 
 
+class NotWatched(Exception):
+    """Nobody looked while it was measured what looking costs."""
+
+
 def run() -> Result:
     return asyncio.run(measure(Plan()))
 
@@ -69,7 +73,7 @@ async def measure(plan: Plan) -> Result:
         await asyncio.sleep(plan.warm_s)
         nobody = await _shares(pids, plan.seconds, asyncio.sleep)
         told: list[int] = []
-        reader = await _shares(pids, plan.seconds, lambda s: _read(url, s, told))
+        reader = await _shares(pids, plan.seconds, lambda s: read_stream(url, s, told))
         figures |= {
             "router_cpu_unwatched": nobody.router,
             "router_cpu_watched": reader.router,
@@ -94,8 +98,12 @@ async def _shares(
     )
 
 
-async def _read(url: str, seconds: float, told: list[int]) -> None:
-    """Read the stream; ``told`` gets the size of every message."""
+async def read_stream(url: str, seconds: float, told: list[int]) -> None:
+    """Read the stream; ``told`` gets the size of every message.
+
+    Raises:
+        NotWatched: there is no stream, or it ended before its time.
+    """
     with contextlib.suppress(TimeoutError):
         async with (
             asyncio.timeout(seconds),
@@ -105,6 +113,7 @@ async def _read(url: str, seconds: float, told: list[int]) -> None:
             async for line in response.content:
                 if line.startswith(b"data: "):
                     told.append(len(line))  # noqa: PERF401 - what was told is kept when time is up
+            raise NotWatched(f"{response.url} answered {response.status}, and has ended")
 
 
 async def _page(url: str, plan: Plan) -> dict[str, Figure]:

@@ -13,7 +13,7 @@ REPEATS = 5
 
 
 def read_gb_per_s(threads: int) -> float:
-    """Sums over memory far larger than the caches; the median of some."""
+    """Looks for the largest number in memory far larger than the caches; the median of some."""
     parts = np.array_split(np.ones(SIZE_BYTES // 8), threads)
     return statistics.median(SIZE_BYTES / _read(parts) / 1e9 for _ in range(REPEATS))
 

@@ -87,6 +87,25 @@ async def measure(client: Client, model: str, versions: VersionStore, plan: Plan
     }
 
 
+class NoToken(Exception):
+    """A request ended without any: there is no time to its first token."""
+
+
+async def first_token_s(answer: AsyncIterator[object]) -> float:
+    """Seconds from now to the first token of an answer, which is read to its end.
+
+    Raises:
+        NoToken: with the last that was heard.
+    """
+    began, first_s, last = time.perf_counter(), 0.0, None
+    async for last in answer:
+        if isinstance(last, Delta) and not first_s:
+            first_s = time.perf_counter() - began
+    if not first_s:
+        raise NoToken(repr(last))
+    return first_s
+
+
 class _Asking:
     def __init__(self, client: Client, model: str, plan: Plan) -> None:
         self._client, self._model, self._plan = client, model, plan
@@ -129,11 +148,7 @@ class _Asking:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ttft_s(self, strategy: str) -> float:
-        began, first_s = time.perf_counter(), 0.0
-        async for message in self._client.generate(self._model, self._request(strategy, 2)):
-            if isinstance(message, Delta) and not first_s:
-                first_s = time.perf_counter() - began
-        return first_s
+        return await first_token_s(self._client.generate(self._model, self._request(strategy, 2)))
 
     def _request(self, strategy: str, answer_tokens: int) -> GenerateRequest:
         """A prompt that nobody has cached."""

@@ -112,6 +112,7 @@ class FlowTrace:
 
     @property
     def records(self) -> bool:
+        """Whether anything that is said of it may be seen."""
         return self._sampled or self._tail is not None
 
     def about(self, attributes: Attributes) -> None:
@@ -198,7 +199,7 @@ class FlowTrace:
     def so_far(self, now: float) -> tuple[Span, ...]:
         """What `drain` would give, and what is still open, as if it ended now. Changes nothing."""
         opened = [*self._commands.values(), *([self._state] if self._state else [])]
-        if self._over or not self._sampled:
+        if self._over or not self.records:
             return tuple(self._finished)
         root = self._root.closed(now, events=tuple(self._events))
         return (*self._finished, *(one.closed(now) for one in opened), root)

@@ -36,11 +36,14 @@ class HttpTrace:
         self._parent, self._began_s = parent, now
         is_sampled = sampling.head(parent, trace_id)
         self._context = SpanContext(trace_id, derive(trace_id, "http", fresh), is_sampled)
+        is_open = not is_sampled and sampling.decides_later(parent)
+        self._told = parent if is_open else self._context
 
     @property
     def headers(self) -> dict[str, str]:
-        """For the requests that are made of this one."""
-        return traceparent(self._context)
+        """For the requests that are made of this one. Where their routers may decide later, they
+        are told what the caller said and not our *not sampled*, which would be the last word."""
+        return traceparent(self._told) if self._told else {}
 
     def ended(self, method: str, route: str, now: float, answered: Answered) -> list[Span]:
         """Its span; none where the trace is not sampled."""

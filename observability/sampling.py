@@ -14,8 +14,9 @@ from msgspec import Struct
 
 from .spans import SpanContext
 
-_TAIL_BITS: Final = 56
-"""Of a trace id, as OpenTelemetry's own ratio sampler takes them: all decide alike."""
+_RANDOM_BITS: Final = 56
+"""At the end of a trace id, which are random as the W3C has them: whoever of ours sees the same id
+with the same ratio decides alike."""
 
 
 class Sampling(Struct, frozen=True):
@@ -38,7 +39,11 @@ class Sampling(Struct, frozen=True):
             return False
         if parent is not None and self.follows_callers:
             return True
-        return int(trace_id[-_TAIL_BITS // 4 :], 16) < self.ratio * (1 << _TAIL_BITS)
+        return int(trace_id[-_RANDOM_BITS // 4 :], 16) < self.ratio * (1 << _RANDOM_BITS)
+
+    def decides_later(self, parent: SpanContext | None) -> bool:
+        """What is not sampled at the head may be at the tail; a caller's *not sampled* never is."""
+        return self.looks_back and (parent is None or parent.sampled)
 
     def tail(self, duration_s: float, has_failed: bool) -> bool:
         return duration_s >= self.slower_than_s or (self.failed and has_failed)

@@ -5,61 +5,18 @@ This is what tracing costs where it is off.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TypeAlias
 
 from .flow import FlowTrace
 from .sampling import Sampling
 from .spans import Attributes, Span, SpanContext, trace_id_of
 
 
-class Trace(Protocol):
-    """What a router's player needs of one: see `FlowTrace`."""
-
-    @property
-    def context(self) -> SpanContext: ...
-
-    @property
-    def records(self) -> bool:
-        """False: whatever is said of it is forgotten, so that nothing need be made up for it."""
-        ...
-
-    def about(self, attributes: Attributes) -> None: ...
-
-    def moved(
-        self, before: str, event: str, after: str, now: float, attributes: Attributes | None = None
-    ) -> None: ...
-
-    def ordered(self, verb: str, engine: str, attempt: int, now: float) -> SpanContext: ...
-
-    def answered(
-        self,
-        verb: str,
-        engine: str,
-        attempt: int,
-        now: float,
-        attributes: Attributes | None = None,
-        error: str | None = None,
-    ) -> None: ...
-
-    def renewed(self, now: float) -> None: ...
-
-    def ended(
-        self,
-        outcome: str,
-        now: float,
-        attributes: Attributes | None = None,
-        error: str | None = None,
-    ) -> None: ...
-
-    def drain(self) -> list[Span]: ...
-
-    def so_far(self, now: float) -> tuple[Span, ...]: ...
-
-
 class Untraced:
     """Engines are told *not sampled*, under the caller's ids where there was a caller."""
 
     records = False
+    """Whatever is said of it is forgotten, so that nothing need be made up for it."""
 
     def __init__(self, flow: str, parent: SpanContext | None) -> None:
         trace_id = parent.trace_id if parent else trace_id_of(flow)
@@ -102,11 +59,15 @@ class Untraced:
         return ()
 
 
+Trace: TypeAlias = FlowTrace | Untraced
+"""What a router's player has of a flow. Type checkers hold each call against both."""
+
+
 def begin_trace(sampling: Sampling, flow: str, parent: SpanContext | None, now: float) -> Trace:
     """The trace of a flow that begins, with as much in it as ``sampling`` may want to see."""
     trace_id = parent.trace_id if parent else trace_id_of(flow)
     if sampling.head(parent, trace_id):
         return FlowTrace(flow, parent, now)
-    if sampling.looks_back and (parent is None or parent.sampled):
+    if sampling.decides_later(parent):
         return FlowTrace(flow, parent, now, sampling)
     return Untraced(flow, parent)

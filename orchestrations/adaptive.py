@@ -28,7 +28,9 @@ def adaptive(state: State, event: Event) -> Step:
 
 
 def _plans(request: Request, fleet: Fleet) -> Iterator[Plan]:
-    """The cost is a broken line over the split, so that the best is at an end or at the break."""
+    """The cost is a broken line over the split, with its least at an end or at a break. Of the
+    breaks the one is tried that counts where sending is faster than computing: neither waits for
+    the other there."""
     size, answer = len(request.prompt), min(request.sampling.max_tokens, LONG_ANSWER_TOKENS)
     for engine in fleet.engines:
         yield Plan(size, answer, engine)

@@ -48,7 +48,7 @@ class Verdict(Struct, frozen=True, tag=True):
     """Ways from the first state to the last; None where the engines, the user or an operator can
     keep some going for ever."""
     exhaustive: bool
-    """False where a walk was given up because it found too many worlds."""
+    """False where a walk was given up: it found too many worlds, or a call did not return."""
     findings: tuple[Finding, ...]
     """One of each kind, shortest path first."""
 

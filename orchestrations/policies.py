@@ -101,8 +101,7 @@ def misnamed(name: object, known: Collection[str]) -> Fault | None:
 
 def _ask(policy: Policy, question: Question, known: Collection[str]) -> tuple[str, Fault | None]:
     try:
-        name = policy(question.request, question.fleet)
-        again = policy(question.request, question.fleet)
+        return _answer(policy, question, known)
     except TooSlow as error:
         return "", Fault("stalls", str(error))
     except ReachesOut as error:
@@ -111,6 +110,12 @@ def _ask(policy: Policy, question: Question, known: Collection[str]) -> tuple[st
         return "", Fault("greedy", "out of memory")
     except Exception as error:  # whatever a user's file raises is told as its fault
         return "", Fault("unhandled", repr(error))
+
+
+def _answer(policy: Policy, question: Question, known: Collection[str]) -> tuple[str, Fault | None]:
+    """Raises whatever the policy raises, or an answer of its own kind that is looked at."""
+    name = policy(question.request, question.fleet)
+    again = policy(question.request, question.fleet)
     if name != again:
         return "", Fault("impure", f"asked twice, it said {name!r:.80} and {again!r:.80}")
     return name, misnamed(name, known)

@@ -159,7 +159,10 @@ def _is_strategy(path: Path) -> bool:
 
 
 def _is_policy(path: Path) -> bool:
-    return holds_policy(_text(path), path)
+    try:
+        return holds_policy(_text(path), path)
+    except BadStrategy:  # it cannot be read; `names` has it, so that `load` tells what is wrong
+        return False
 
 
 def _pure(path: Path, text: str) -> ast.Module:
@@ -209,7 +212,7 @@ def _strategy(module: ModuleType, path: Path) -> Strategy:
 
 
 def _function(module: ModuleType, path: Path) -> Any:
-    function = getattr(module, path.stem)
+    function = getattr(module, path.stem, None)  # the file may have deleted it again
     if not callable(function):
         raise BadStrategy(str(path), f"{path.stem} is not a function")
     return function

@@ -61,6 +61,8 @@ def parse(path: str, text: str) -> ast.Module:
         raise BadStrategy(path, f"syntax error: {error.msg}", error.lineno or 0) from None
     except ValueError as error:  # null bytes
         raise BadStrategy(path, f"not Python: {error}") from None
+    except (RecursionError, MemoryError):  # Python's parser has a limit, and two words for it
+        raise BadStrategy(path, "an expression is nested too deep for Python to read") from None
 
 
 def defines_strategy(tree: ast.Module, name: str) -> bool:

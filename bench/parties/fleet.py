@@ -54,13 +54,14 @@ async def running(host: Host) -> AsyncIterator[None]:
 
 
 class NoTokenizer:
-    """Our prompts are token ids."""
+    """For a router that is asked with token ids alone: a request with text is a mistake of the
+    benchmark."""
 
     def encode(self, text: str) -> list[int]:
-        raise NotImplementedError
+        raise AssertionError(f"the benchmark asked with text: {text[:80]!r}")
 
     def chat(self, messages: object, tools: object = ()) -> list[int]:
-        raise NotImplementedError
+        raise AssertionError("the benchmark asked with a chat")
 
 
 class Settle(Struct, frozen=True, tag=True):

@@ -9,6 +9,8 @@ from typing import Any
 
 import psutil
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 
 from bench import hop, live, pages, tokens, tracing, transport, transport_faults, transport_growth
 from bench.crew import Crew, PartyFailed, cpu_s
@@ -96,6 +98,16 @@ def test_a_benchmark_finds_the_ratios_it_promises_and_leaves_no_process(
     assert all(math.isfinite(n) and n > 0 for n in numbers if not isinstance(n, str))
     after = {child.pid for child in psutil.Process().children(recursive=True)}
     assert after <= before
+
+
+async def test_a_stream_that_nobody_serves_is_no_reader() -> None:
+    async with RawTestServer(_nothing_here) as server:
+        with pytest.raises(live.NotWatched, match="answered 404"):
+            await live.read_stream(str(server.make_url("")), 30.0, [])
+
+
+async def _nothing_here(request: web.BaseRequest) -> web.Response:
+    return web.Response(status=404)
 
 
 def test_the_benchmark_of_pages_compares_every_operation_beside_much_and_beside_little() -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from bench.starting import Plan, measure, result
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bench.starting import NoToken, Plan, first_token_s, measure, result
+from bus.public import Done
 from tests.system.fleet import fake_model, fleet
 
 
@@ -34,3 +39,11 @@ def test_a_ratio_is_of_the_time_together_to_the_time_in_turn() -> None:
         "ttft_together_vs_in_turn_alone": 0.5,
         "ttft_together_vs_in_turn_beside_others": 1.5,
     }
+
+
+async def test_an_answer_without_a_token_is_no_measurement() -> None:
+    async def failed() -> AsyncIterator[Done]:
+        yield Done("f1", 0, "error", message="engine_lost")
+
+    with pytest.raises(NoToken, match="engine_lost"):
+        await first_token_s(failed())

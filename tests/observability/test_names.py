@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from opentelemetry.semconv._incubating.attributes import (
     gen_ai_attributes as gen_ai,
 )
@@ -50,3 +52,13 @@ def test_messages_are_described_in_the_words_of_the_messaging_conventions() -> N
 def test_a_bare_word_becomes_ours_and_a_full_name_stays() -> None:
     assert names.own("tokens") == "microserve.tokens"
     assert names.own("gen_ai.usage.input_tokens") == "gen_ai.usage.input_tokens"
+
+
+def test_every_name_of_ours_is_in_the_docs() -> None:
+    """In full, or as the last part in a list of one family."""
+    told = (Path(__file__).parents[2] / "docs" / "observability.md").read_text(encoding="utf-8")
+    ours = [n for n in vars(names).values() if isinstance(n, str) and n.startswith("microserve.")]
+
+    untold = [n for n in ours if f"`{n}`" not in told and f"`.{n.rpartition('.')[2]}`" not in told]
+    assert "microserve.flow" in ours
+    assert untold == []

@@ -57,3 +57,17 @@ def test_of_the_rest_what_was_slow_or_failed_is_kept_at_the_end() -> None:
     assert ended(2.0, None, sampling)[-1] == "microserve.request"
     assert ended(1.0, "engine_lost", sampling)[-1] == "microserve.request"
     assert ended(1.0, "engine_lost", Sampling(0.0, slower_than_s=2.0)) == []
+
+
+def test_who_looks_at_a_flow_that_may_be_kept_sees_all_of_it_so_far() -> None:
+    trace = begin_trace(Sampling(0.0, failed=True), FLOW, None, at(0))
+    trace.moved("Idle", "Submitted", "Preparing", at(0))
+    trace.ordered("PrepRecv", "e0", 1, at(0))
+    trace.answered("PrepRecv", "e0", 1, at(3))
+
+    seen = trace.so_far(at(5))
+
+    assert [span.name for span in seen] == ["send PrepRecv", "Preparing", "microserve.request"]
+    assert seen[-1].end_s == at(5)
+    trace.ended("finished", at(6))
+    assert trace.so_far(at(7)) == ()

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bus.fleet import Fleet
+from bus.messages import Request
 from orchestrations.policies import check_policy, questions
 from orchestrations.policy import policy
 from orchestrations.registry import load, names, policies, policy_names
@@ -56,6 +58,24 @@ def test_a_fault_is_found_in_a_process_of_its_own_and_told_with_the_question(
     assert f"\n\n{problem}: " in str(verdict)
     assert told in str(verdict)
     assert "asked about 1 tokens, 0 to be answered, on no engine" in str(verdict)
+
+
+class Odd:
+    """It cannot be told from another one, nor shown."""
+
+    def __eq__(self, other: object) -> bool:
+        raise KeyError("odd")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_an_answer_that_raises_when_it_is_looked_at_is_the_policys_fault() -> None:
+    def odd(request: Request, fleet: Fleet) -> str:
+        return Odd()  # type: ignore[return-value]
+
+    verdict = check_policy(odd, names())
+
+    assert [o.fault.problem for o in verdict.objections] == ["unhandled"]
 
 
 def test_a_policy_may_name_what_was_loaded(tmp_path: Path) -> None:

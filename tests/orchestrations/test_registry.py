@@ -151,6 +151,11 @@ def test_a_syntax_error_is_told_with_its_line(mine: Path) -> None:
     assert refused(mine, "\n\ndef mine(state, event:\n").startswith(":3: syntax error")
 
 
+@pytest.mark.parametrize("line", [f"x = {'-' * 100_000}1", f"x = a{'.b' * 100_000}"])
+def test_what_python_cannot_read_for_its_depth_is_refused(mine: Path, line: str) -> None:
+    assert refused(mine, f"{MINE}\n{line}\n").startswith(": an expression is nested too deep")
+
+
 def test_a_file_without_its_function_is_told_what_it_must_define(mine: Path) -> None:
     assert "must define mine(state, event)" in refused(mine, "def other(state, event): ...")
     assert "must define mine(state, event)" in refused(mine, "def mine(state): ...")
@@ -168,6 +173,14 @@ def test_a_file_that_is_not_text_cannot_be_read(mine: Path) -> None:
         load_file(mine)
 
 
+def test_a_file_that_is_not_text_is_no_policy_and_takes_no_policy_away(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_bytes(b"\xff\xfe\x00")
+    shutil.copy(FOLDER / "policy.py", tmp_path)
+
+    assert policy_names(tmp_path) == ("policy",)
+    assert names(tmp_path) == ("broken",)
+
+
 def test_a_file_that_raises_is_told_why_and_leaves_nothing(mine: Path) -> None:
     why = refused(mine, MINE + "\n1 / 0\n")
 
@@ -177,6 +190,7 @@ def test_a_file_that_raises_is_told_why_and_leaves_nothing(mine: Path) -> None:
 
 def test_a_name_that_is_no_function_in_the_end_is_refused(mine: Path) -> None:
     assert "is not a function" in refused(mine, MINE + "\nmine = None\n")
+    assert "is not a function" in refused(mine, MINE + "\ndel mine\n")
 
 
 @pytest.mark.parametrize(
