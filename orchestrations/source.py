@@ -29,7 +29,12 @@ ALLOWED_MODULES: Final = frozenset(
         "typing",
     }
 )
-"""What a strategy may import, besides ``orchestrations`` and everything in it."""
+"""What a strategy may import, besides ``orchestrations`` and what is in it but for `TOOLS`."""
+
+TOOLS: Final = frozenset(
+    {"__main__", "check", "diagram", "docs", "registry", "sandbox", "sandboxed", "source", "svg"}
+)
+"""Files of this folder that read files, run processes or load modules, and would hand that on."""
 
 IMPURE_NAMES: Final = frozenset(
     {"__import__", "breakpoint", "compile", "eval", "exec", "globals", "input", "open", "print"}
@@ -117,17 +122,23 @@ def _objections(node: ast.AST) -> Iterator[str]:
 
 def _sources(module: str | None, names: list[ast.alias], level: int) -> list[str]:
     """The modules that a ``from`` import reads, in full."""
+    if level > 1:
+        return ["." * level + (module or "")]
     if level:
-        return ["orchestrations" if level == 1 else "." * level + (module or "")]
-    if module == "bus":
-        return [f"bus.{a.name}" for a in names]
+        module = f"orchestrations.{module}" if module else "orchestrations"
+    if module in ("bus", "orchestrations"):
+        return [f"{module}.{a.name}" for a in names]
     return [module or ""]
 
 
 def _is_allowed(module: str) -> bool:
-    return module in ALLOWED_MODULES or module.partition(".")[0] == "orchestrations"
+    package, _, name = module.partition(".")
+    return module in ALLOWED_MODULES or (package == "orchestrations" and name not in TOOLS)
 
 
 def _refused(module: str) -> str:
     allowed = ", ".join(sorted(ALLOWED_MODULES - {"__future__"}))
-    return f"a strategy may not import {module}; it may import orchestrations.*, {allowed}"
+    return (
+        f"a strategy may not import {module}; it may import strategies, orchestrations.machine, "
+        f"{allowed}"
+    )

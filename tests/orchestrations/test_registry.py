@@ -23,7 +23,7 @@ from orchestrations.registry import (
     require,
     strategies,
 )
-from orchestrations.source import BadStrategy
+from orchestrations.source import TOOLS, BadStrategy, parse, require_pure
 
 from .flows import FLEET, REQUEST
 
@@ -74,7 +74,7 @@ def test_a_new_file_in_a_folder_is_a_new_strategy(mine: Path) -> None:
 
 LIST_A_COPY = """
 from orchestrations.registry import load, strategies
-from orchestrations.source import BadStrategy
+from orchestrations.source import TOOLS, BadStrategy, parse, require_pure
 print(*strategies())
 for name in ("broken", "late"):
     try:
@@ -271,3 +271,34 @@ def test_requests_can_be_served_by_strategies_and_policies(name: str) -> None:
 
     with pytest.raises(UnknownOrchestration, match=f"{policy_names()[-1]}. To add one"):
         require("nobody")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from orchestrations.registry import sys",
+        "from orchestrations import sandbox",
+        "import orchestrations.sandbox",
+        "from .registry import sys",
+        "from . import registry",
+    ],
+)
+def test_the_tools_hand_nothing_on(line: str, mine: Path) -> None:
+    mine.write_text(f"{line}\n{MINE}")
+
+    with pytest.raises(BadStrategy, match=r"may not import orchestrations\.(registry|sandbox);"):
+        load_file(mine)
+
+
+def test_whatever_of_the_folder_reaches_beyond_the_vocabulary_is_a_tool() -> None:
+    reaching = {path.stem for path in FOLDER.glob("*.py") if not _keeps_to_the_rules(path)}
+
+    assert reaching == TOOLS
+
+
+def _keeps_to_the_rules(path: Path) -> bool:
+    try:
+        require_pure(str(path), parse(str(path), path.read_text()))
+    except BadStrategy:
+        return False
+    return True
