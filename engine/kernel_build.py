@@ -37,8 +37,11 @@ def built(cache_dir: Path, source: Path = SOURCE, compiler: str | None = None) -
     """
     command = shlex.split(compiler) if compiler else [_found_compiler()]
     library = cache_dir / "kernels" / f"{_key(source, command)}.so"
-    if not library.is_file():
-        _build(source, command, library)
+    try:
+        if not library.is_file():
+            _build(source, command, library)
+    except OSError as error:
+        raise NoKernels(f"the cache folder {library.parent} cannot be used: {error}") from error
     return library
 
 
@@ -71,14 +74,11 @@ def _processor() -> str:
 
 
 def _build(source: Path, command: list[str], library: Path) -> None:
-    try:
-        library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            made = Path(folder) / library.name
-            _run([*command, *FLAGS, *LINK_FLAGS, str(source), "-o", str(made), "-lm"])
-            os.replace(made, library)
-    except OSError as error:
-        raise NoKernels(f"the cache folder {library.parent} cannot be used: {error}") from error
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        made = Path(folder) / library.name
+        _run([*command, *FLAGS, *LINK_FLAGS, str(source), "-o", str(made), "-lm"])
+        os.replace(made, library)
 
 
 def _run(command: list[str]) -> bytes:

@@ -90,6 +90,13 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         built(tmp_path, a_source(tmp_path))
 
 
+def test_a_cache_that_cannot_be_looked_into_is_named(tmp_path: Path) -> None:
+    (tmp_path / "kernels").symlink_to("x" * 256)  # longer than any file system's names
+
+    with pytest.raises(NoKernels, match=f"{tmp_path / 'kernels'} cannot be used"):
+        built(tmp_path, a_source(tmp_path))
+
+
 def test_a_library_that_is_none_is_refused(tmp_path: Path) -> None:
     broken = tmp_path / "broken.so"
     broken.write_bytes(b"\x7fELF but not really")
