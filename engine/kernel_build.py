@@ -87,6 +87,11 @@ def _run(command: list[str]) -> bytes:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NoKernels(f"the compiler {command[0]} cannot be run: {error}") from error
     if done.returncode:
-        complaint = done.stderr.decode(errors="replace").strip().splitlines()
-        raise NoKernels(f"{command[0]} fails: {complaint[0] if complaint else done.returncode}")
+        raise NoKernels(f"{command[0]} fails: {_complaint(done.stderr) or done.returncode}")
     return done.stdout
+
+
+def _complaint(said: bytes) -> str:
+    """The first error; before it may stand through which headers the compiler came to it."""
+    lines = said.decode(errors="replace").strip().splitlines()
+    return next((line for line in lines if "error:" in line), lines[0] if lines else "")
