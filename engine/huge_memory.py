@@ -40,7 +40,9 @@ class HugeArena:
 
 
 def _mapped(num_bytes: int) -> mmap.mmap:
-    memory = mmap.mmap(-1, max(num_bytes, 1))
+    # Private: what may be shared with other processes has large pages only where a machine allows
+    # them to shared memory, too, which few do.
+    memory = mmap.mmap(-1, max(num_bytes, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them: slower, and nothing else
             memory.madvise(mmap.MADV_HUGEPAGE)

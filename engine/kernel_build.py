@@ -37,8 +37,11 @@ def built(cache_dir: Path, source: Path = SOURCE, compiler: str | None = None) -
     """
     command = shlex.split(compiler) if compiler else [_found_compiler()]
     library = cache_dir / "kernels" / f"{_key(source, command)}.so"
-    if not library.is_file():
-        _build(source, command, library)
+    try:
+        if not library.is_file():
+            _build(source, command, library)
+    except OSError as error:
+        raise NoKernels(f"the cache folder {library.parent} cannot be used: {error}") from error
     return library
 
 
@@ -71,14 +74,11 @@ def _processor() -> str:
 
 
 def _build(source: Path, command: list[str], library: Path) -> None:
-    try:
-        library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            made = Path(folder) / library.name
-            _run([*command, *FLAGS, *LINK_FLAGS, str(source), "-o", str(made), "-lm"])
-            os.replace(made, library)
-    except OSError as error:
-        raise NoKernels(f"the cache folder {library.parent} cannot be used: {error}") from error
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        made = Path(folder) / library.name
+        _run([*command, *FLAGS, *LINK_FLAGS, str(source), "-o", str(made), "-lm"])
+        os.replace(made, library)
 
 
 def _run(command: list[str]) -> bytes:
@@ -87,6 +87,11 @@ def _run(command: list[str]) -> bytes:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NoKernels(f"the compiler {command[0]} cannot be run: {error}") from error
     if done.returncode:
-        complaint = done.stderr.decode(errors="replace").strip().splitlines()
-        raise NoKernels(f"{command[0]} fails: {complaint[0] if complaint else done.returncode}")
+        raise NoKernels(f"{command[0]} fails: {_complaint(done.stderr) or done.returncode}")
     return done.stdout
+
+
+def _complaint(said: bytes) -> str:
+    """The first error; before it may stand through which headers the compiler came to it."""
+    lines = said.decode(errors="replace").strip().splitlines()
+    return next((line for line in lines if "error:" in line), lines[0] if lines else "")

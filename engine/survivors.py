@@ -91,7 +91,9 @@ def _least_of_many(weights: Numbers, wanted: float) -> float:
     buckets = weights.astype(np.float32).view(np.uint32) >> (32 - BUCKET_BITS)
     sums = np.bincount(buckets, weights)[::-1]
     reached = np.flatnonzero(sums.cumsum() >= wanted)
-    last = int(reached[0]) if len(reached) else len(sums) - 1
+    if len(reached) == 0:  # nearly all is wanted, and this order of adding rounds to less
+        return float(weights.min())
+    last = int(reached[0])
     bucket = len(sums) - 1 - last
     inside = weights[buckets == bucket]
     found = _crossing(inside, float(sums[:last].sum()), wanted)

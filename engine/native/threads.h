@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "vectors.h"
 
@@ -28,6 +29,7 @@ struct pool {
     const void *job;
     long num_parts;
     int num_workers;
+    pid_t owner; /* the process that has the threads: a fork of it has none */
     struct share shares[MAX_THREADS + 1];
     _Alignas(LINE) _Atomic long num_jobs, done;
     _Atomic int sleepers, closing, joined;
@@ -114,6 +116,7 @@ static void run_parts(struct pool *pool, work run, const void *job, long num_par
 }
 
 void close_pool(struct pool *pool) {
+    if (pool->owner != getpid()) return;
     atomic_store(&pool->closing, 1);
     pthread_mutex_lock(&pool->lock);
     pthread_cond_broadcast(&pool->wake);
@@ -127,6 +130,7 @@ struct pool *open_pool(long num_threads) {
     struct pool *pool = aligned_alloc(LINE, sizeof *pool);
     if (!pool) return 0;
     memset(pool, 0, sizeof *pool);
+    pool->owner = getpid();
     pthread_mutex_init(&pool->lock, 0);
     pthread_cond_init(&pool->wake, 0);
     while (pool->num_workers < num_threads - 1 && pool->num_workers < MAX_THREADS) {

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from engine.huge_memory import CHUNK_BYTES, HugeArena, huge_empty
 
@@ -14,6 +16,22 @@ def test_memory_has_the_shape_and_dtype_asked_for_and_can_be_written() -> None:
 
     assert (memory.shape, memory.dtype) == ((3, 1 << 20), torch.float16)
     assert memory.sum(dtype=torch.float64) == 6 << 20
+
+
+def test_memory_is_private_since_large_pages_of_shared_memory_are_rarely_allowed() -> None:
+    memory = huge_empty((4 << 20,), torch.uint8)
+
+    assert permissions(memory) == "rw-p"
+
+
+def permissions(memory: Tensor) -> str:
+    """Of the mapping in which it lies, as the system tells them."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, found, *_ = line.split()
+        begin, end = (int(address, 16) for address in addresses.split("-"))
+        if begin <= memory.data_ptr() < end:
+            return found
+    raise AssertionError("it is nowhere")
 
 
 def test_copies_in_an_arena_are_equal_aligned_and_apart() -> None:

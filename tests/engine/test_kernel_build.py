@@ -83,10 +83,26 @@ def test_a_failing_compiler_is_quoted_and_leaves_nothing(
     assert not any(path.is_file() for path in (tmp_path / "cache").rglob("*"))
 
 
+def test_of_an_error_in_a_header_the_error_is_quoted(tmp_path: Path) -> None:
+    source = a_source(tmp_path, '#include "number.h"\n' + SOURCE)
+    (tmp_path / "number.h").write_text('#include "deep.h"\n')
+    (tmp_path / "deep.h").write_text('#error "no such processor"\n')
+
+    with pytest.raises(NoKernels, match="no such processor"):
+        built(tmp_path, source)
+
+
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "kernels").write_text("a file where a folder should be")
 
     with pytest.raises(NoKernels, match=str(tmp_path / "kernels")):
+        built(tmp_path, a_source(tmp_path))
+
+
+def test_a_cache_that_cannot_be_looked_into_is_named(tmp_path: Path) -> None:
+    (tmp_path / "kernels").symlink_to("x" * 256)  # longer than any file system's names
+
+    with pytest.raises(NoKernels, match=f"{tmp_path / 'kernels'} cannot be used"):
         built(tmp_path, a_source(tmp_path))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -297,3 +299,25 @@ def test_vectors_of_half_the_width_compute_the_same_bits(narrow: Kernels) -> Non
         lambda k: torch.cat(Sequences(lengths, 16, heads).compute(k, parts, None)),
     ):
         assert torch.equal(compute(kernels()), compute(narrow))
+
+
+# --- threads ------------------------------------------------------------------------------------
+
+FORKING = """
+import ctypes, os, sys
+library = ctypes.CDLL(sys.argv[1])
+library.open_pool.restype = ctypes.c_void_p
+pool = ctypes.c_void_p(library.open_pool(ctypes.c_long(4)))
+child = os.fork()
+library.close_pool(pool)
+if child:
+    _, status = os.waitpid(child, 0)
+    sys.exit(os.waitstatus_to_exitcode(status))
+os._exit(0)
+"""
+
+
+def test_a_fork_which_has_no_threads_waits_for_none_when_it_ends() -> None:
+    ended = subprocess.run([sys.executable, "-c", FORKING, built(CACHE)], timeout=30, check=False)
+
+    assert ended.returncode == 0

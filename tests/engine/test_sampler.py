@@ -140,6 +140,19 @@ def test_top_p_finds_nuclei_of_every_size_in_a_large_vocabulary(
     }
 
 
+@pytest.mark.parametrize("size", [VOCAB, 2 * LIKELY_NUCLEI[0], 3 * LIKELY_NUCLEI[-1]])
+@pytest.mark.parametrize("top_k", [0, 10, 2 * LIKELY_NUCLEI[-1]])
+def test_a_top_p_that_rounding_cannot_tell_from_one_keeps_nearly_all(size: int, top_k: int) -> None:
+    """The sum of all in one order may be less than this share of the sum in another."""
+    for seed in range(40):
+        scores = torch.randn(size, generator=seeded(seed)).numpy()
+
+        allowed = survivors(scores, Sampling(temperature=1.0, top_k=top_k))
+        given = survivors(scores, Sampling(temperature=1.0, top_k=top_k, top_p=1.0 - 2.0**-53))
+
+        assert float(given.weights.sum()) == pytest.approx(float(allowed.weights.sum()))
+
+
 @given(logits_of, st.dictionaries(st.integers(0, VOCAB - 1), st.floats(-100, 100)), some_tokens)
 def test_a_bias_is_added_and_what_is_banned_is_dropped(
     logits: list[float], bias: dict[int, float], banned: list[int]
