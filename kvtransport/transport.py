@@ -90,7 +90,7 @@ class Transport(Protocol):
         * Messages to one peer arrive in order and once, after the puts that were flushed before;
           or the peer is lost.
         * A peer that dies or closes is told as `Handler.lost` to everybody that it was connected
-          with, whoever connected: within a second or so, or three if it never answered.
+          with, whoever connected: within a second or so, or six if it never answered.
         * Nothing runs while nothing happens.
     """
 
