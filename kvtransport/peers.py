@@ -7,6 +7,8 @@ import logging
 import time
 from collections.abc import Callable
 
+from msgspec import Struct
+
 from ._libucp import Received, UcxError, Worker
 from .commands import Commands
 from .connection import Connection, join_address
@@ -19,6 +21,15 @@ _CONNECTING_S = 6.0
 that dies before would never be missed."""
 _LEAVING_S = 0.25
 """How long closing waits for peers to take our goodbye."""
+
+
+class _Awaited(Struct):
+    """A peer that has not answered yet."""
+
+    until: float
+    """When it is taken for lost."""
+    held: list[bytes]
+    """What it is told as soon as it has answered."""
 
 
 class Peers:
@@ -36,8 +47,7 @@ class Peers:
         self._worker, self._identity = worker, identity
         self._guard, self._on_lost = commands.guard, on_lost
         self._connections: dict[PeerId, Connection] = {}
-        self._connecting: dict[PeerId, float] = {}
-        """Until when each peer that has not answered yet may."""
+        self._connecting: dict[PeerId, _Awaited] = {}
         self._leaving: list[Connection] = []
         """Lost, and not told yet: something of them is still under way."""
 
@@ -56,9 +66,17 @@ class Peers:
             except UcxError as error:
                 raise Unreachable(address, str(error)) from None
             self._connections[peer] = connection
-            self._connecting[peer] = time.monotonic() + _CONNECTING_S
+            self._connecting[peer] = _Awaited(time.monotonic() + _CONNECTING_S, [])
             self.say(connection, HELLO, self.address)
         return peer
+
+    def tell(self, connection: Connection, data: bytes) -> None:
+        """A message, once the peer has answered. Who never does is told of as lost while it may
+        live on, stopped: when it goes on, it must not do what a lost peer cannot do."""
+        if awaited := self._connecting.get(connection.peer):
+            awaited.held.append(data)
+        else:
+            self.say(connection, MESSAGE, data)
 
     def say(self, connection: Connection, number: int, data: bytes = b"") -> None:
         self.attempt(connection, lambda: connection.send(number, self._identity, data))
@@ -76,7 +94,7 @@ class Peers:
         if message.number == HELLO:
             self._guard(lambda: self._welcome(message.data))
         elif message.number == WELCOME:
-            self._connecting.pop(message.header, None)
+            self._answered(message.header)
         elif leaving := self._connections.get(message.header):
             self._lose(leaving)
 
@@ -91,15 +109,18 @@ class Peers:
         return any(landed) | self._tell_losses()
 
     def bound(self, timeout_s: float | None) -> float | None:
-        """A timeout after which nobody who never answers is forgotten."""
+        """The timeout, or what is left until somebody who has not answered is lost."""
         if not self._connecting:
             return timeout_s
-        return min(_CONNECTING_S, _CONNECTING_S if timeout_s is None else timeout_s)
+        first = min(awaited.until for awaited in self._connecting.values())
+        left_s = max(first - time.monotonic(), 0.0)
+        return left_s if timeout_s is None else min(left_s, timeout_s)
 
     def take_leave(self) -> None:
         """Say goodbye, wait a moment for it to be taken, and close every endpoint."""
         everyone = list(self._connections.values())
         for connection in everyone:
+            self._answered(connection.peer)  # it no longer matters whether it has
             self.say(connection, GOODBYE)
             self.attempt(connection, connection.flush_last)
         self._progress_until(lambda: all(c.settled() for c in self._connections.values()))
@@ -119,6 +140,12 @@ class Peers:
         if found := self._connections.get(peer):
             self.say(found, WELCOME)
 
+    def _answered(self, peer: PeerId) -> None:
+        if awaited := self._connecting.pop(peer, None):
+            for data in awaited.held:
+                if found := self._connections.get(peer):
+                    self.say(found, MESSAGE, data)
+
     def _land(self, connection: Connection) -> bool:
         """Call what waits for flushes that landed, while the connection is not lost by it."""
         connection.settled()
@@ -133,7 +160,7 @@ class Peers:
 
     def _lose_late(self) -> None:
         now = time.monotonic()
-        for late in [peer for peer, by in self._connecting.items() if now > by]:
+        for late in [peer for peer, it in self._connecting.items() if now >= it.until]:
             log.warning("peer %s never answered", late.hex())
             self._lose(self._connections[late])
 

@@ -170,7 +170,8 @@ class Transport(Protocol):
         ...
 
     def send(self, peer: PeerId, data: bytes) -> None:
-        """Send a message of up to a few thousand bytes; it is dropped where the peer was lost."""
+        """Send a message of up to a few thousand bytes, once the peer has answered to `connect`; it
+        is dropped where the peer was lost, also before it answered."""
         ...
 
     def alert(self, peer: PeerId, memory: bytes) -> None:

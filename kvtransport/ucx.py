@@ -156,7 +156,7 @@ class UcxTransport:
         found = self._peers.find(peer)
         self._counts["sent" if found else "dropped"] += 1
         if found:
-            self._peers.say(found, MESSAGE, data)
+            self._peers.tell(found, data)
             self._alarm.expect(self._linger_s)
 
     def alert(self, peer: PeerId, memory: bytes) -> None:

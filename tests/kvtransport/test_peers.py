@@ -1,0 +1,66 @@
+"""What UCX connections do where peers are slow to answer, or break at a bad moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from kvtransport.ucx import UcxTransport
+
+from .conftest import make_world
+from .sites import LocalSite
+from .worlds import MIB, World, id_of
+
+
+@pytest.fixture
+def ucx() -> Iterator[World]:
+    yield from make_world("ucx")
+
+
+def test_who_does_not_answer_in_time_is_never_told_what_was_said_before(ucx: World) -> None:
+    """It may only have been stopped, and would then do what nobody reckons with any more."""
+    here, there = ucx.here(MIB), ucx.there(MIB)
+    here.freeze()
+    there.connect(here.address())
+    there.freeze()
+    here.thaw()
+    gone = here.connect(there.address())
+    here.send(gone, b"before")
+
+    assert here.loss() == gone
+    there.thaw()
+    here.connect(there.address())
+    here.send(gone, b"afterwards")
+
+    assert there.message() == (id_of(here), b"afterwards")
+
+
+def test_what_was_said_to_a_peer_that_has_not_answered_is_said_before_we_leave(ucx: World) -> None:
+    here, there = ucx.here(MIB), ucx.there(MIB)
+    here.freeze()
+    there.connect(here.address())
+    there.freeze()
+    here.thaw()
+    here.connect(there.address())
+    here.send(id_of(there), b"last word")
+
+    here.close()
+    there.thaw()
+
+    assert there.message() == (id_of(here), b"last word")
+
+
+def test_a_deadline_comes_nearer_while_a_peer_does_not_answer(ucx: World) -> None:
+    here, there = ucx.here(MIB), ucx.there(MIB)
+    there.freeze()
+    here.connect(there.address())
+    assert isinstance(here, LocalSite)
+    assert isinstance(here.transport, UcxTransport)
+    peers = here.transport._peers
+
+    bounds = here.do(lambda: [peers.bound(None), peers.bound(None), peers.bound(0.5)])
+
+    first, second, short = (bound or 0 for bound in bounds)
+    assert 0.5 < second < first < 6
+    assert short == 0.5
