@@ -103,10 +103,18 @@ class Peers:
         were any but failures."""
         while self._worker.failed:
             self._lose_endpoint(*self._worker.failed.popleft())
-        if self._connecting:
-            self._lose_late()
         landed = [self._land(connection) for connection in list(self._connections.values())]
         return any(landed) | self._tell_losses()
+
+    def lose_late(self) -> None:
+        """Lose who has not answered in time. To be called when all that has come was heard: an
+        answer may wait while we are the ones who were stopped."""
+        if not self._connecting:
+            return
+        now = time.monotonic()
+        for late in [peer for peer, it in self._connecting.items() if now >= it.until]:
+            log.warning("peer %s never answered", late.hex())
+            self._lose(self._connections[late])
 
     def bound(self, timeout_s: float | None) -> float | None:
         """The timeout, or what is left until somebody who has not answered is lost."""
@@ -157,12 +165,6 @@ class Peers:
             self._guard(done)
             happened = True
         return happened
-
-    def _lose_late(self) -> None:
-        now = time.monotonic()
-        for late in [peer for peer, it in self._connecting.items() if now >= it.until]:
-            log.warning("peer %s never answered", late.hex())
-            self._lose(self._connections[late])
 
     def _lose_endpoint(self, handle: int, status: int) -> None:
         for connection in list(self._connections.values()):

@@ -196,7 +196,10 @@ class UcxTransport:
             rounds += 1
         if rounds:
             self._alarm.expect(min(_MOVING_S, self._linger_s))
-        return bool(rounds) | self._peers.notice() | self._deliver()
+        happened = bool(rounds) | self._peers.notice() | self._deliver()
+        if rounds < _ROUNDS:  # nothing is left that has come
+            self._peers.lose_late()
+        return happened
 
     def _deliver(self) -> bool:
         """What peers said, after commands that may have caused it to be said."""

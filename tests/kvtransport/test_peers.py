@@ -51,6 +51,25 @@ def test_what_was_said_to_a_peer_that_has_not_answered_is_said_before_we_leave(u
     assert there.message() == (id_of(here), b"last word")
 
 
+def test_an_answer_that_came_in_time_counts_however_late_it_is_heard(ucx: World) -> None:
+    here, there = ucx.here(MIB), ucx.there(MIB)
+    assert isinstance(here, LocalSite)
+    assert isinstance(here.transport, UcxTransport)
+    peers, worker = here.transport._peers, here.transport._worker
+    address = there.address()
+
+    def be_stopped_until_it_is_late() -> None:
+        peer = peers.connect(address)
+        while len(worker.messages) < 2:  # hello and welcome
+            worker.progress()
+        peers._connecting[peer].until = 0.0
+
+    here.do(be_stopped_until_it_is_late)
+    here.send(id_of(there), b"late")
+
+    assert there.message() == (id_of(here), b"late")
+
+
 def test_a_deadline_comes_nearer_while_a_peer_does_not_answer(ucx: World) -> None:
     here, there = ucx.here(MIB), ucx.there(MIB)
     there.freeze()
