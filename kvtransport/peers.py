@@ -57,6 +57,10 @@ class Peers:
     def find(self, peer: PeerId) -> Connection | None:
         return self._connections.get(peer)
 
+    def is_leaving(self, peer: PeerId) -> bool:
+        """Whether a connection with it is lost, and that was not told yet."""
+        return any(connection.peer == peer for connection in self._leaving)
+
     def connect(self, address: bytes) -> PeerId:
         """As `Transport.connect`."""
         peer = peer_id(address)
@@ -100,10 +104,11 @@ class Peers:
 
     def notice(self) -> bool:
         """Act on failures, then flushes that landed, then losses that are complete; whether there
-        were any but failures."""
+        were any but failures. A flush of a new connection waits for the loss of the one before."""
         while self._worker.failed:
             self._lose_endpoint(*self._worker.failed.popleft())
-        landed = [self._land(connection) for connection in list(self._connections.values())]
+        present = [c for c in self._connections.values() if not self.is_leaving(c.peer)]
+        landed = [self._land(connection) for connection in present]
         return any(landed) | self._tell_losses()
 
     def lose_late(self) -> None:

@@ -202,14 +202,23 @@ class UcxTransport:
         return happened
 
     def _deliver(self) -> bool:
-        """What peers said, after commands that may have caused it to be said."""
+        """What peers said, after commands that may have caused it to be said. It waits where the
+        loss of an earlier connection with that peer is still to be told: by what is said on a new
+        one, the handler would begin what that loss then ends."""
         messages = self._worker.messages
         if not messages:
             return False
         self._commands.run()
+        early: list[Received] = []
+        num_messages = len(messages)
         while messages:
-            self._receive(messages.popleft())
-        return True
+            message = messages.popleft()
+            if self._peers.is_leaving(message.header):
+                early.append(message)
+            else:
+                self._receive(message)
+        messages.extend(early)
+        return len(early) < num_messages
 
     def _receive(self, message: Received) -> None:
         if message.number == MESSAGE:

@@ -58,15 +58,19 @@ class LocalSite:
         self._messages: queue.Queue[tuple[PeerId, bytes]] = queue.Queue()
         self._losses: queue.Queue[PeerId] = queue.Queue()
         self._flushes: dict[PeerId, list[queue.Queue[bool]]] = {}
+        self.told: list[str] = []
+        """What the handler heard, in order."""
         self._thawed = threading.Event()
         transport.start(self)
 
     # --- Handler
 
     def received(self, peer: PeerId, data: bytes) -> None:
+        self.told.append("received")
         self._messages.put((peer, data))
 
     def lost(self, peer: PeerId) -> None:
+        self.told.append("lost")
         for waiting in self._flushes.pop(peer, []):
             waiting.put(False)
         self._losses.put(peer)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import cast
 
 import pytest
 
+from kvtransport._libucp import Received
+from kvtransport.connection import Connection
+from kvtransport.transport import PeerId
 from kvtransport.ucx import UcxTransport
 
 from .conftest import make_world
 from .sites import LocalSite
-from .worlds import MIB, World, id_of
+from .worlds import MIB, World, id_of, joined
 
 
 @pytest.fixture
@@ -68,6 +72,32 @@ def test_an_answer_that_came_in_time_counts_however_late_it_is_heard(ucx: World)
     here.send(id_of(there), b"late")
 
     assert there.message() == (id_of(here), b"late")
+
+
+class StuckConnection:
+    """A lost connection of which something is still under way when a message comes, and nothing
+    the next time somebody looks."""
+
+    def __init__(self, peer: PeerId, messages: Collection[Received]) -> None:
+        self.peer, self._messages, self._has_seen_one = peer, messages, False
+
+    def settled(self) -> bool:
+        settled, self._has_seen_one = self._has_seen_one, bool(self._messages)
+        return settled
+
+
+def test_a_loss_is_told_before_what_the_same_peer_says_on_a_new_connection(ucx: World) -> None:
+    here, there = joined(ucx)
+    assert isinstance(here, LocalSite)
+    assert isinstance(here.transport, UcxTransport)
+    peers, messages = here.transport._peers, here.transport._worker.messages
+    stuck = cast(Connection, StuckConnection(id_of(there), messages))
+    here.do(lambda: peers._leaving.append(stuck))
+
+    there.send(id_of(here), b"again")
+
+    assert here.message() == (id_of(there), b"again")
+    assert here.told == ["lost", "received"]
 
 
 def test_a_deadline_comes_nearer_while_a_peer_does_not_answer(ucx: World) -> None:
