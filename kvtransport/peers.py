@@ -86,7 +86,10 @@ class Peers:
         self.attempt(connection, lambda: connection.send(number, self._identity, data))
 
     def attempt(self, connection: Connection, act: Callable[[], None]) -> None:
-        """A connection that cannot be written to is lost, whether or not UCX has told so."""
+        """A connection that cannot be written to is lost, whether or not UCX has told so. One that
+        was lost before is left alone: its handle is void."""
+        if self._connections.get(connection.peer) is not connection:
+            return
         try:
             act()
         except UcxError as error:
@@ -154,10 +157,10 @@ class Peers:
             self.say(found, WELCOME)
 
     def _answered(self, peer: PeerId) -> None:
-        if awaited := self._connecting.pop(peer, None):
+        awaited, found = self._connecting.pop(peer, None), self._connections.get(peer)
+        if awaited and found:
             for data in awaited.held:
-                if found := self._connections.get(peer):
-                    self.say(found, MESSAGE, data)
+                self.say(found, MESSAGE, data)
 
     def _land(self, connection: Connection) -> bool:
         """Call what waits for flushes that landed, while the connection is not lost by it."""

@@ -18,7 +18,7 @@ import numpy as np
 from ._libucp import Context, Memory, Received, UcxError, Worker
 from .alarm import Alarm
 from .commands import Commands
-from .connection import MEMORY, Pool
+from .connection import MEMORY, Connection, Pool
 from .layout import Runs
 from .library import SETTINGS, UcxUnavailable, load
 from .peers import ALERT, GOODBYE, HELLO, MESSAGE, WELCOME, Peers
@@ -161,14 +161,18 @@ class UcxTransport:
 
     def alert(self, peer: PeerId, memory: bytes) -> None:
         """Only where we copy by ourselves: over any other lane the copy takes too long for it."""
-        if (found := self._peers.find(peer)) and found.is_mapped(memory):
-            self._peers.say(found, ALERT)
+        if found := self._peers.find(peer):
+            self._peers.attempt(found, lambda: self._alert(found, memory))
 
     def lane(self, peer: PeerId, memory: bytes) -> str:
         found = self._peers.find(peer)
         return found.lane(memory) if found else "none"
 
     # --- inside the thread ----------------------------------------------------------------------
+
+    def _alert(self, found: Connection, memory: bytes) -> None:
+        if found.is_mapped(memory):
+            self._peers.say(found, ALERT)
 
     def _checked(self, memory: bytes, runs: Runs) -> Pool:
         """Our pool, if the runs lie inside of both."""

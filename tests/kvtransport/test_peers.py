@@ -7,13 +7,13 @@ from typing import cast
 
 import pytest
 
-from kvtransport._libucp import Received
+from kvtransport._libucp import Received, UcxError
 from kvtransport.connection import Connection
 from kvtransport.transport import PeerId
 from kvtransport.ucx import UcxTransport
 
 from .conftest import make_world
-from .sites import LocalSite
+from .sites import LocalSite, Site
 from .worlds import MIB, World, id_of, joined
 
 
@@ -98,6 +98,73 @@ def test_a_loss_is_told_before_what_the_same_peer_says_on_a_new_connection(ucx: 
 
     assert here.message() == (id_of(there), b"again")
     assert here.told == ["lost", "received"]
+
+
+class BrokenConnection:
+    """Nothing works any more, which UCX has not told yet."""
+
+    def __init__(self, whole: Connection) -> None:
+        self.peer, self.endpoint = whole.peer, whole.endpoint
+        self._whole, self._is_closed = whole, False
+        self.asked_when_closed: list[str] = []
+
+    def send(self, number: int, identity: bytes, data: bytes) -> None:
+        self._break("send")
+
+    def is_mapped(self, memory: bytes) -> bool:
+        self._break("is_mapped")
+        return True
+
+    def flush_last(self) -> None:
+        self._break("flush_last")
+
+    def _break(self, what: str) -> None:
+        if self._is_closed:
+            self.asked_when_closed.append(what)
+        raise UcxError(what, -25, "Connection reset by remote peer")
+
+    def landed(self) -> None:
+        return None
+
+    def settled(self) -> bool:
+        return self._whole.settled()
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._whole.close()
+
+
+def break_connection(here: Site, there: Site) -> BrokenConnection:
+    """What ``here`` has to ``there``."""
+    assert isinstance(here, LocalSite)
+    assert isinstance(here.transport, UcxTransport)
+    peers, peer = here.transport._peers, id_of(there)
+
+    def replace() -> BrokenConnection:
+        broken = BrokenConnection(peers._connections[peer])
+        peers._connections[peer] = cast(Connection, broken)
+        return broken
+
+    return here.do(replace)
+
+
+def test_a_connection_that_breaks_at_the_goodbye_is_left_alone(ucx: World) -> None:
+    here, there = joined(ucx)
+    broken = break_connection(here, there)
+
+    here.close()
+
+    assert broken.asked_when_closed == []
+
+
+def test_a_connection_that_breaks_at_an_alert_is_lost(ucx: World) -> None:
+    here, there = joined(ucx)
+    broken = break_connection(here, there)
+
+    here.alert(id_of(there), there.memory())
+
+    assert here.loss() == id_of(there)
+    assert broken.asked_when_closed == []
 
 
 def test_a_deadline_comes_nearer_while_a_peer_does_not_answer(ucx: World) -> None:
