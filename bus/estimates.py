@@ -60,10 +60,10 @@ def cost_s(plan: Plan, prompt_share: float = 0.0) -> float:
 
 def even_split(size: int, prefill: Engine, decode: Engine) -> int:
     """Where the prefiller would be done just when the decoder has worked off what waits there: the
-    decoder computes the rest without a pause. Sending is not counted. At least 1, and never the
-    last token of a prompt that has two."""
+    decoder computes the rest without a pause. Sending is not counted. At least 1, but never the
+    last token: 0 for a prompt that has no other."""
     meanwhile_s = backlog_s(decode) - backlog_s(prefill)
-    return max(1, min(prefill.cached + int(meanwhile_s / prefill.prefill_s(1)), size - 1))
+    return min(max(1, prefill.cached + int(meanwhile_s / prefill.prefill_s(1))), size - 1)
 
 
 def prompt_shares(engines: Iterable[Engine]) -> dict[str, float]:

@@ -7,6 +7,8 @@ import logging
 import time
 from collections.abc import Callable
 
+from msgspec import Struct
+
 from ._libucp import Received, UcxError, Worker
 from .commands import Commands
 from .connection import Connection, join_address
@@ -19,6 +21,15 @@ _CONNECTING_S = 6.0
 that dies before would never be missed."""
 _LEAVING_S = 0.25
 """How long closing waits for peers to take our goodbye."""
+
+
+class _Awaited(Struct):
+    """A peer that has not answered yet."""
+
+    until: float
+    """When it is taken for lost."""
+    held: list[bytes]
+    """What it is told as soon as it has answered."""
 
 
 class Peers:
@@ -36,8 +47,7 @@ class Peers:
         self._worker, self._identity = worker, identity
         self._guard, self._on_lost = commands.guard, on_lost
         self._connections: dict[PeerId, Connection] = {}
-        self._connecting: dict[PeerId, float] = {}
-        """Until when each peer that has not answered yet may."""
+        self._connecting: dict[PeerId, _Awaited] = {}
         self._leaving: list[Connection] = []
         """Lost, and not told yet: something of them is still under way."""
 
@@ -46,6 +56,10 @@ class Peers:
 
     def find(self, peer: PeerId) -> Connection | None:
         return self._connections.get(peer)
+
+    def is_leaving(self, peer: PeerId) -> bool:
+        """Whether a connection with it is lost, and that was not told yet."""
+        return any(connection.peer == peer for connection in self._leaving)
 
     def connect(self, address: bytes) -> PeerId:
         """As `Transport.connect`."""
@@ -56,15 +70,26 @@ class Peers:
             except UcxError as error:
                 raise Unreachable(address, str(error)) from None
             self._connections[peer] = connection
-            self._connecting[peer] = time.monotonic() + _CONNECTING_S
+            self._connecting[peer] = _Awaited(time.monotonic() + _CONNECTING_S, [])
             self.say(connection, HELLO, self.address)
         return peer
+
+    def tell(self, connection: Connection, data: bytes) -> None:
+        """A message, once the peer has answered. Who never does is told of as lost while it may
+        live on, stopped: when it goes on, it must not do what a lost peer cannot do."""
+        if awaited := self._connecting.get(connection.peer):
+            awaited.held.append(data)
+        else:
+            self.say(connection, MESSAGE, data)
 
     def say(self, connection: Connection, number: int, data: bytes = b"") -> None:
         self.attempt(connection, lambda: connection.send(number, self._identity, data))
 
     def attempt(self, connection: Connection, act: Callable[[], None]) -> None:
-        """A connection that cannot be written to is lost, whether or not UCX has told so."""
+        """A connection that cannot be written to is lost, whether or not UCX has told so. One that
+        was lost before is left alone: its handle is void."""
+        if self._connections.get(connection.peer) is not connection:
+            return
         try:
             act()
         except UcxError as error:
@@ -76,30 +101,42 @@ class Peers:
         if message.number == HELLO:
             self._guard(lambda: self._welcome(message.data))
         elif message.number == WELCOME:
-            self._connecting.pop(message.header, None)
+            self._answered(message.header)
         elif leaving := self._connections.get(message.header):
             self._lose(leaving)
 
     def notice(self) -> bool:
         """Act on failures, then flushes that landed, then losses that are complete; whether there
-        were any but failures."""
+        were any but failures. A flush of a new connection waits for the loss of the one before."""
         while self._worker.failed:
             self._lose_endpoint(*self._worker.failed.popleft())
-        if self._connecting:
-            self._lose_late()
-        landed = [self._land(connection) for connection in list(self._connections.values())]
+        present = [c for c in self._connections.values() if not self.is_leaving(c.peer)]
+        landed = [self._land(connection) for connection in present]
         return any(landed) | self._tell_losses()
 
+    def lose_late(self) -> None:
+        """Lose who has not answered in time. To be called when all that has come was heard: an
+        answer may wait while we are the ones who were stopped."""
+        if not self._connecting:
+            return
+        now = time.monotonic()
+        for late in [peer for peer, it in self._connecting.items() if now >= it.until]:
+            log.warning("peer %s never answered", late.hex())
+            self._lose(self._connections[late])
+
     def bound(self, timeout_s: float | None) -> float | None:
-        """A timeout after which nobody who never answers is forgotten."""
+        """The timeout, or what is left until somebody who has not answered is lost."""
         if not self._connecting:
             return timeout_s
-        return min(_CONNECTING_S, _CONNECTING_S if timeout_s is None else timeout_s)
+        first = min(awaited.until for awaited in self._connecting.values())
+        left_s = max(first - time.monotonic(), 0.0)
+        return left_s if timeout_s is None else min(left_s, timeout_s)
 
     def take_leave(self) -> None:
         """Say goodbye, wait a moment for it to be taken, and close every endpoint."""
         everyone = list(self._connections.values())
         for connection in everyone:
+            self._answered(connection.peer)  # it no longer matters whether it has
             self.say(connection, GOODBYE)
             self.attempt(connection, connection.flush_last)
         self._progress_until(lambda: all(c.settled() for c in self._connections.values()))
@@ -119,6 +156,12 @@ class Peers:
         if found := self._connections.get(peer):
             self.say(found, WELCOME)
 
+    def _answered(self, peer: PeerId) -> None:
+        awaited, found = self._connecting.pop(peer, None), self._connections.get(peer)
+        if awaited and found:
+            for data in awaited.held:
+                self.say(found, MESSAGE, data)
+
     def _land(self, connection: Connection) -> bool:
         """Call what waits for flushes that landed, while the connection is not lost by it."""
         connection.settled()
@@ -130,12 +173,6 @@ class Peers:
             self._guard(done)
             happened = True
         return happened
-
-    def _lose_late(self) -> None:
-        now = time.monotonic()
-        for late in [peer for peer, by in self._connecting.items() if now > by]:
-            log.warning("peer %s never answered", late.hex())
-            self._lose(self._connections[late])
 
     def _lose_endpoint(self, handle: int, status: int) -> None:
         for connection in list(self._connections.values()):

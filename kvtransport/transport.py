@@ -90,7 +90,7 @@ class Transport(Protocol):
         * Messages to one peer arrive in order and once, after the puts that were flushed before;
           or the peer is lost.
         * A peer that dies or closes is told as `Handler.lost` to everybody that it was connected
-          with, whoever connected: within a second or so, or three if it never answered.
+          with, whoever connected: within a second or so, or six if it never answered.
         * Nothing runs while nothing happens.
     """
 
@@ -170,7 +170,8 @@ class Transport(Protocol):
         ...
 
     def send(self, peer: PeerId, data: bytes) -> None:
-        """Send a message of up to a few thousand bytes; it is dropped where the peer was lost."""
+        """Send a message of up to a few thousand bytes, once the peer has answered to `connect`; it
+        is dropped where the peer was lost, also before it answered."""
         ...
 
     def alert(self, peer: PeerId, memory: bytes) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from ._libucp import Context, Memory, Received, UcxError, Worker
 from .alarm import Alarm
 from .commands import Commands
-from .connection import MEMORY, Pool
+from .connection import MEMORY, Connection, Pool
 from .layout import Runs
 from .library import SETTINGS, UcxUnavailable, load
 from .peers import ALERT, GOODBYE, HELLO, MESSAGE, WELCOME, Peers
@@ -156,19 +156,23 @@ class UcxTransport:
         found = self._peers.find(peer)
         self._counts["sent" if found else "dropped"] += 1
         if found:
-            self._peers.say(found, MESSAGE, data)
+            self._peers.tell(found, data)
             self._alarm.expect(self._linger_s)
 
     def alert(self, peer: PeerId, memory: bytes) -> None:
         """Only where we copy by ourselves: over any other lane the copy takes too long for it."""
-        if (found := self._peers.find(peer)) and found.is_mapped(memory):
-            self._peers.say(found, ALERT)
+        if found := self._peers.find(peer):
+            self._peers.attempt(found, lambda: self._alert(found, memory))
 
     def lane(self, peer: PeerId, memory: bytes) -> str:
         found = self._peers.find(peer)
         return found.lane(memory) if found else "none"
 
     # --- inside the thread ----------------------------------------------------------------------
+
+    def _alert(self, found: Connection, memory: bytes) -> None:
+        if found.is_mapped(memory):
+            self._peers.say(found, ALERT)
 
     def _checked(self, memory: bytes, runs: Runs) -> Pool:
         """Our pool, if the runs lie inside of both."""
@@ -196,17 +200,29 @@ class UcxTransport:
             rounds += 1
         if rounds:
             self._alarm.expect(min(_MOVING_S, self._linger_s))
-        return bool(rounds) | self._peers.notice() | self._deliver()
+        happened = bool(rounds) | self._peers.notice() | self._deliver()
+        if rounds < _ROUNDS:  # nothing is left that has come
+            self._peers.lose_late()
+        return happened
 
     def _deliver(self) -> bool:
-        """What peers said, after commands that may have caused it to be said."""
+        """What peers said, after commands that may have caused it to be said. It waits where the
+        loss of an earlier connection with that peer is still to be told: by what is said on a new
+        one, the handler would begin what that loss then ends."""
         messages = self._worker.messages
         if not messages:
             return False
         self._commands.run()
+        early: list[Received] = []
+        num_messages = len(messages)
         while messages:
-            self._receive(messages.popleft())
-        return True
+            message = messages.popleft()
+            if self._peers.is_leaving(message.header):
+                early.append(message)
+            else:
+                self._receive(message)
+        messages.extend(early)
+        return len(early) < num_messages
 
     def _receive(self, message: Received) -> None:
         if message.number == MESSAGE:

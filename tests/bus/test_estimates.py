@@ -84,6 +84,10 @@ def test_an_even_split_leaves_something_for_both(
     assert 1 <= even_split(size, prefill, decode) < size
 
 
+def test_a_single_token_is_not_split() -> None:
+    assert even_split(1, QUICK, replace(OTHER, waiting_tokens=100)) == 0
+
+
 @given(ENGINES, st.integers(0, 2000), st.integers(0, 500), st.floats(0, 1))
 def test_nothing_is_gained_by_more_work(
     engine: Engine, size: int, answer: int, share: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import queue
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -44,6 +45,8 @@ class Site(Protocol):
     def message(self) -> tuple[PeerId, bytes]: ...
     def loss(self) -> PeerId: ...
     def lane(self, peer: PeerId, memory: bytes) -> str: ...
+    def freeze(self) -> None: ...
+    def thaw(self) -> None: ...
     def kill(self) -> None: ...
     def close(self) -> None: ...
 
@@ -55,14 +58,19 @@ class LocalSite:
         self._messages: queue.Queue[tuple[PeerId, bytes]] = queue.Queue()
         self._losses: queue.Queue[PeerId] = queue.Queue()
         self._flushes: dict[PeerId, list[queue.Queue[bool]]] = {}
+        self.told: list[str] = []
+        """What the handler heard, in order."""
+        self._thawed = threading.Event()
         transport.start(self)
 
     # --- Handler
 
     def received(self, peer: PeerId, data: bytes) -> None:
+        self.told.append("received")
         self._messages.put((peer, data))
 
     def lost(self, peer: PeerId) -> None:
+        self.told.append("lost")
         for waiting in self._flushes.pop(peer, []):
             waiting.put(False)
         self._losses.put(peer)
@@ -89,13 +97,13 @@ class LocalSite:
         self.pool = memoryview(bytearray())
 
     def connect(self, address: bytes) -> PeerId:
-        return self._do(lambda: self.transport.connect(address))
+        return self.do(lambda: self.transport.connect(address))
 
     def put(self, peer: PeerId, memory: bytes, pieces: list[Piece]) -> None:
-        self._do(lambda: self.transport.put(peer, memory, runs_of(pieces)))
+        self.do(lambda: self.transport.put(peer, memory, runs_of(pieces)))
 
     def get(self, peer: PeerId, memory: bytes, pieces: list[Piece]) -> None:
-        self._do(lambda: self.transport.get(peer, memory, runs_of(pieces)))
+        self.do(lambda: self.transport.get(peer, memory, runs_of(pieces)))
 
     def flush(self, peer: PeerId) -> bool:
         """Whether everything landed; False where the peer was lost before."""
@@ -105,14 +113,14 @@ class LocalSite:
             self._flushes.setdefault(peer, []).append(landed)
             self.transport.flush(peer, lambda: landed.put(True))
 
-        self._do(begin)
+        self.do(begin)
         return landed.get(timeout=PATIENCE_S)
 
     def send(self, peer: PeerId, data: bytes) -> None:
-        self._do(lambda: self.transport.send(peer, data))
+        self.do(lambda: self.transport.send(peer, data))
 
     def alert(self, peer: PeerId, memory: bytes) -> None:
-        self._do(lambda: self.transport.alert(peer, memory))
+        self.do(lambda: self.transport.alert(peer, memory))
 
     def message(self) -> tuple[PeerId, bytes]:
         return self._messages.get(timeout=PATIENCE_S)
@@ -121,16 +129,33 @@ class LocalSite:
         return self._losses.get(timeout=PATIENCE_S)
 
     def lane(self, peer: PeerId, memory: bytes) -> str:
-        return self._do(lambda: self.transport.lane(peer, memory))
+        return self.do(lambda: self.transport.lane(peer, memory))
+
+    def freeze(self) -> None:
+        """Its thread does nothing from now on until `thaw`, as if it were stopped with a signal."""
+        self._thawed.clear()
+        frozen = threading.Event()
+
+        def stand_still() -> None:
+            frozen.set()
+            self._thawed.wait()
+
+        self.transport.call(stand_still)
+        assert frozen.wait(PATIENCE_S)
+
+    def thaw(self) -> None:
+        self._thawed.set()
 
     def kill(self) -> None:
         assert isinstance(self.transport, MemoryTransport), "only a process can be killed"
         self.transport.die()
 
     def close(self) -> None:
+        self.thaw()
         self.transport.close()
 
-    def _do(self, call: Callable[[], _Answer]) -> _Answer:
+    def do(self, call: Callable[[], _Answer]) -> _Answer:
+        """On the transport's thread."""
         answer: queue.Queue[_Answer | Exception] = queue.Queue()
 
         def run() -> None:

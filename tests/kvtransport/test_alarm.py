@@ -88,7 +88,7 @@ def test_who_is_asked_for_something_while_looking_out_does_not_sleep(setting: Se
     assert setting.worker.armed == 0
 
 
-def test_a_ring_at_the_last_moment_wakes(setting: Setting) -> None:
+def test_a_ring_at_the_last_moment_wakes_once(setting: Setting) -> None:
     def rung_meanwhile() -> bool:
         setting.alarm.ring()
         return False
@@ -97,16 +97,7 @@ def test_a_ring_at_the_last_moment_wakes(setting: Setting) -> None:
 
     setting.alarm.sleep(timeout_s=None)
 
-
-def test_a_ring_wakes_once(setting: Setting) -> None:
-    def rung_meanwhile() -> bool:
-        setting.alarm.ring()
-        return False
-
-    setting.is_wanted = rung_meanwhile
-
-    setting.alarm.sleep(timeout_s=None)
-
+    assert setting.worker.armed == 1
     with pytest.raises(BlockingIOError):
         os.eventfd_read(setting.alarm.bell)
 
@@ -116,8 +107,14 @@ def test_the_workers_descriptor_wakes(setting: Setting) -> None:
 
     setting.alarm.sleep(timeout_s=None)
 
+    assert setting.worker.armed == 1
+    assert os.eventfd_read(setting.worker.event_fd) == 1, "it is the worker's to read"
+
 
 def test_who_has_work_already_does_not_sleep(setting: Setting) -> None:
     setting.worker.has_work = True
+    setting.is_wanted = lambda: pytest.fail("it was about to sleep")
 
     setting.alarm.sleep(timeout_s=None)
+
+    assert setting.worker.armed == 1

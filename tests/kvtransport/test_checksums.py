@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,9 +15,9 @@ from kvtransport.checksums import Checksums
 from kvtransport.effects import Sum
 from kvtransport.layout import Bytes, Runs, as_pages, num_pages_of
 from kvtransport.mapped import copy_runs
-from kvtransport.memory import MemoryNetwork, MemoryTransport
+from kvtransport.memory import MemoryNetwork
 from kvtransport.relaying import relay
-from kvtransport.transport import PeerId
+from kvtransport.transport import PeerId, Transport
 from kvtransport.ucx import UcxTransport
 
 from .couriers import Engine
@@ -90,59 +91,55 @@ def test_a_dropped_sum_is_never_told() -> None:
 # --- on a network that turns a bit over -----------------------------------------------------------
 
 
-class FlipsOnTheTwin(MemoryTransport):
-    """Turns over a bit of what it puts, and of what it gets."""
+class Flips:
+    """A transport that turns over a bit of what it puts, and of what it gets. Its lane is shared
+    memory, where a put is over when it returns."""
 
     flips = True
 
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def allocate(self, num_bytes: int) -> memoryview:
+        block = self._transport.allocate(num_bytes)
+        self._content = np.frombuffer(block, np.uint8)
+        return block
+
     def put(self, peer: PeerId, memory: bytes, runs: Runs) -> None:
         self._flip(runs)
-        super().put(peer, memory, runs)
+        self._transport.put(peer, memory, runs)
         self._flip(runs)
 
     def get(self, peer: PeerId, memory: bytes, runs: Runs) -> None:
-        super().get(peer, memory, runs)
+        self._transport.get(peer, memory, runs)
         self._flip(runs)
 
     def _flip(self, runs: Runs) -> None:
         if self.flips:
-            self.pool[runs.local[0]] ^= 4
-
-
-class FlipsOnUcx(UcxTransport):
-    """The same on shared memory, where a put is over when it returns."""
-
-    flips = True
-
-    def put(self, peer: PeerId, memory: bytes, runs: Runs) -> None:
-        self._flip(runs)
-        super().put(peer, memory, runs)
-        self._flip(runs)
-
-    def get(self, peer: PeerId, memory: bytes, runs: Runs) -> None:
-        super().get(peer, memory, runs)
-        self._flip(runs)
-
-    def _flip(self, runs: Runs) -> None:
-        if self.flips and self._pool is not None:
-            self._pool.content[runs.local[0]] ^= 4
+            self._content[runs.local[0]] ^= 4
 
 
 Pair = tuple[Engine, Engine]
 
 
-def twins() -> tuple[FlipsOnTheTwin, FlipsOnTheTwin]:
+def flipping(transport: Transport) -> Transport:
+    return cast(Transport, Flips(transport))
+
+
+def twins() -> tuple[Transport, Transport]:
     network = MemoryNetwork()
-    ends = [FlipsOnTheTwin(network, bytes([n]) * 16) for n in (1, 2)]
-    for end in ends:
-        network.add(end)
-    return ends[0], ends[1]
+    return flipping(network.transport()), flipping(network.transport())
 
 
 @pytest.fixture(params=["twin", "ucx"])
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     """A sender and a receiver that asks for checksums."""
-    ends = twins() if request.param == "twin" else (FlipsOnUcx(), FlipsOnUcx())
+    ends = (
+        twins() if request.param == "twin" else (flipping(UcxTransport()), flipping(UcxTransport()))
+    )
     engines = (
         Engine("prefill", SHAPE, ends[0]),
         Engine("decode", SHAPE, ends[1], checksums=True),

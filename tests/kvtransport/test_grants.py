@@ -57,8 +57,10 @@ def test_every_truncation_is_refused(length: int) -> None:
 
 @given(st.binary(max_size=200))
 def test_bytes_from_nowhere_are_refused(noise: bytes) -> None:
-    with pytest.raises(GrantRefused):
+    with pytest.raises(GrantRefused) as refused:
         unseal(noise, KEY, NOW)
+
+    assert refused.value.reason == "bad_message"
 
 
 def test_the_key_of_another_fleet_is_refused() -> None:
@@ -69,7 +71,7 @@ def test_the_key_of_another_fleet_is_refused() -> None:
 
 
 def test_a_grant_is_good_until_it_expires_and_not_after() -> None:
-    unseal(SEALED, KEY, NOW + 29.99)
+    assert unseal(SEALED, KEY, NOW + 29.99) == GRANT
 
     with pytest.raises(GrantRefused, match="expired") as refused:
         unseal(SEALED, KEY, NOW + 30)
@@ -101,8 +103,12 @@ def test_another_range_is_refused(begin: int, end: int) -> None:
     assert refused.value.reason == "bad_range"
 
 
-def test_the_granted_range_is_accepted_by_a_pool_of_any_size() -> None:
-    check(GRANT, shape(num_pages=99), 8, 21)
+@pytest.mark.parametrize("num_pages", [1, 99])
+def test_of_a_pool_of_any_size_the_granted_range_is_accepted_and_no_other(num_pages: int) -> None:
+    check(GRANT, shape(num_pages=num_pages), 8, 21)
+
+    with pytest.raises(GrantRefused, match=r"\[8, 21\)"):
+        check(GRANT, shape(num_pages=num_pages), 8, 20)
 
 
 @pytest.mark.parametrize(
@@ -117,3 +123,6 @@ def test_ranges_that_pages_cannot_hold_are_not_granted(
 
 def test_an_empty_range_takes_no_pages() -> None:
     check_range(shape(), 8, 8, 0)
+
+    with pytest.raises(ValueError, match="take 0 pages: 1 were given"):
+        check_range(shape(), 8, 8, 1)

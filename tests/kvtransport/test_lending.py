@@ -21,9 +21,9 @@ from kvtransport.protocol import (
     Taken,
 )
 
+from .ledgers import GRANT as THEIR_GRANT
+from .ledgers import NAME, SHAPE, THERE, ledger, opened, writing
 from .shapes import shape
-from .test_ledger import GRANT as THEIR_GRANT
-from .test_ledger import NAME, SHAPE, THERE, ledger, opened, writing
 
 LEND = Lend(5, 1, ((2, 2),), shape(num_pages=20), b"their pool")
 TAKEN = Taken(9, 1, 6, "sysv", 0.5)
