@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 
-from bus.codec import decode, encode
+from bus.codec import Undecodable, decode, encode
 from bus.interface import Bus, BusError, NoResponders, PayloadTooLarge, RequestTimedOut
 from bus.messages import Accepted, Refused
 from bus.subjects import Subjects
@@ -34,15 +34,15 @@ class Dispatch:
                 reply = await self._bus.request(
                     subject, payload, timeout_s=within_s, headers=send.headers
                 )
+                answer = decode(reply.payload, Accepted | Refused)
             except RequestTimedOut:
                 continue  # orders are idempotent: saying it again is safe
             except NoResponders:
                 return Undelivered(order)
             except PayloadTooLarge as error:
                 return Undelivered(order, Refused(verb, "too_large", str(error)))
-            except BusError as error:
+            except (BusError, Undecodable) as error:
                 return Undelivered(order, Refused(verb, "internal", str(error)))
-            answer = decode(reply.payload, Accepted | Refused)
             return Undelivered(order, answer) if isinstance(answer, Refused) else None
         told = about(flow=order.flow, engine=order.command.engine)
         logger.warning("%s did not accept a %s in time", order.command.engine, verb, extra=told)

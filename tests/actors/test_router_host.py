@@ -22,7 +22,9 @@ from observability.sink import NullSink
 from orchestrations.registry import strategies
 
 REQUEST = GenerateRequest(prompt="hello", orchestration="data_parallel")
-Answer = Callable[[Order, int], Awaitable[Accepted | Refused | None]]
+Reply = Accepted | Refused | bytes | None
+"""Bytes are sent as they are."""
+Answer = Callable[[Order, int], Awaitable[Reply]]
 
 
 class Letters:
@@ -70,7 +72,8 @@ async def system(answer: Answer | None) -> AsyncIterator[System]:
             assert answer is not None
             reply = await answer(it.orders[-1], len(it.orders))
             if reply is not None:
-                await engine_bus.publish(message.reply, encode(reply))
+                payload = reply if isinstance(reply, bytes) else encode(reply)
+                await engine_bus.publish(message.reply, payload)
             if isinstance(reply, Accepted) and not isinstance(it.orders[-1].command, Release):
                 order = it.orders[-1]
                 finished = Finished("stop", Usage())
@@ -148,6 +151,20 @@ async def test_an_order_turned_down_at_the_door_ends_the_flow_in_its_words() -> 
         done = await it.ask()
 
     assert "not readable" in done.message
+
+
+async def test_an_answer_that_cannot_be_read_ends_the_flow_and_not_the_router() -> None:
+    async def mumble(order: Order, count: int) -> bytes | Accepted:
+        return b"\xc1" if count == 1 else Accepted()
+
+    async with system(mumble) as it:
+        done = await it.ask()
+
+        assert done.reason == "error"
+        assert "is malformed" in done.message
+        async with started(it):
+            await settled(it)
+        assert it.core.statistics().outcomes == {"refused": 1, "finished": 1}
 
 
 async def test_a_router_that_is_stopped_ends_its_flows_and_frees_their_pages() -> None:
