@@ -107,8 +107,6 @@ class RouterHost:
                 finally:
                     await self._unsubscribe()
         finally:
-            if self._versioning:
-                await self._versioning.stop()
             await self._abandon()
 
     def points(self) -> list[Point]:
@@ -139,6 +137,8 @@ class RouterHost:
         there. Nothing is handled that would need the tasks, which end after this."""
         while self._subscriptions:
             await self._subscriptions.pop().unsubscribe()
+        if self._versioning:
+            await self._versioning.stop()
 
     # --- what comes in ---
 

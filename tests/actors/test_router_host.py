@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
 import pytest
 
 from actors.client import Client
 from actors.clock import monotone
 from actors.intake import Limits
-from actors.router import Desk, Patience, RouterHost
+from actors.router import Desk, Lasting, Patience, RouterHost
 from actors.routing import RouterConfig, RouterCore
+from actors.version_store import VersionStore
+from actors.versions import Version, version_key
+from bus.buckets import BucketConfig, Entry, Watcher
 from bus.codec import decode, encode
-from bus.interface import Message, NoResponders
+from bus.interface import Message, NoResponders, Subscription
 from bus.memory import MemoryBroker, MemoryBus
+from bus.memory_buckets import MemoryKeyValue
 from bus.messages import Accepted, Beat, Finished, Order, Refused, Release, Report, Usage
 from bus.public import ChatMessage, Done, GenerateRequest, Welcome
 from observability.sink import NullSink
@@ -51,7 +56,9 @@ class System:
 
 
 @asynccontextmanager
-async def system(answer: Answer | None) -> AsyncIterator[System]:
+async def system(
+    answer: Answer | None, versions: VersionStore | None = None
+) -> AsyncIterator[System]:
     broker = MemoryBroker()
     async with (
         MemoryBus(broker) as router_bus,
@@ -61,9 +68,8 @@ async def system(answer: Answer | None) -> AsyncIterator[System]:
     ):
         core = RouterCore(RouterConfig("r0"), strategies())
         desks = {"m": Desk(Letters(), Limits(1000, 256, tuple(strategies())))}
-        host = RouterHost(
-            router_bus, core, desks, NullSink(), monotone(), Patience(0.05, settle_s=0)
-        )
+        patience, lasting = Patience(0.05, settle_s=0), Lasting(versions)
+        host = RouterHost(router_bus, core, desks, NullSink(), monotone(), patience, lasting)
         it = System(broker, client, core)
         it.task = asyncio.create_task(host.run())
 
@@ -208,3 +214,30 @@ async def test_a_router_that_is_stopped_hears_nothing_more() -> None:
                 await bus.request("ms.generate.m", b"{}", timeout_s=5)
 
         assert list(it.core.roster.seen) == ["e0"]
+
+
+class LastWord(MemoryKeyValue):
+    """Its watchers are told of a version that cannot be loaded just before they leave."""
+
+    async def watch(self, watcher: Watcher, pattern: str = ">") -> Any:
+        return Leaving(await super().watch(watcher, pattern), watcher)
+
+
+class Leaving:
+    def __init__(self, watch: Subscription, watcher: Watcher) -> None:
+        self._watch, self._watcher = watch, watcher
+
+    async def unsubscribe(self) -> None:
+        version = Version("mine", 1, "no python", "mine.py", "")
+        await self._watcher(Entry(version_key(version.ref), encode(version), 1, 0.0))
+        await self._watch.unsubscribe()
+
+
+async def test_a_version_that_comes_while_a_router_is_stopped_is_dealt_with() -> None:
+    versions = VersionStore(LastWord(BucketConfig("ms_orchestrations", 64), monotone()))
+
+    async with system(None, versions) as it:
+        it.task.cancel()
+        ended = await asyncio.gather(it.task, return_exceptions=True)
+
+    assert [type(error) for error in ended] == [asyncio.CancelledError]
