@@ -124,11 +124,14 @@ class Generation(AsyncIterator[Token]):
                 if not self.flow or now - lost_s > PATIENCE_S:
                     raise
                 await asyncio.sleep(PAUSE_S)
-            self.num_resumed += self.done is None
+                self.num_resumed += 1
 
     async def _once(self) -> AsyncGenerator[Token, None]:
-        """What is new of the answer, asked for from its begin; it ends early where a part of it
-        was lost on the way."""
+        """What is new of the answer, asked for from its begin.
+
+        Raises:
+            ConnectionLost: also where only a part of the answer was lost on the way.
+        """
         heard, characters = 0, 0
         async with aclosing(self._client.generate(self._model, self._request)) as messages:
             async for message in messages:
@@ -136,11 +139,9 @@ class Generation(AsyncIterator[Token]):
                     self.flow = message.flow
                 elif isinstance(message, Delta):
                     if message.offset > heard:
-                        return
-                    heard, characters = (
-                        message.offset + len(message.tokens),
-                        characters + len(message.text),
-                    )
+                        raise ConnectionLost
+                    heard = message.offset + len(message.tokens)
+                    characters += len(message.text)
                     token = self._unread(message, heard, characters)
                     if token is not None:
                         yield token
@@ -170,11 +171,13 @@ class Generation(AsyncIterator[Token]):
         """
         Raises:
             GenerationFailed: it could not be finished.
+            ConnectionLost: what came before it did not arrive.
         """
         if done.reason == "error":
             raise GenerationFailed(done.flow, heard, done.message)
-        if done.offset <= heard:
-            self.done = done
+        if done.offset > heard:
+            raise ConnectionLost
+        self.done = done
 
 
 class Session:

@@ -10,7 +10,7 @@ import pytest
 
 import microserve
 from actors.client import Client
-from actors.session import Position, Session
+from actors.session import PAUSE_S, Position, Session
 from bus.codec import decode_public, encode
 from bus.interface import Message
 from bus.memory import MemoryBroker, MemoryBus
@@ -106,6 +106,21 @@ async def test_where_a_part_was_lost_it_is_asked_for_again_and_nobody_sees_it() 
     assert generation.num_resumed == 1
     assert router.asked[0].seed == router.asked[1].seed
     assert router.cancelled == ["ms.flow.f.cancel"]
+
+
+@pytest.mark.parametrize("cut", [whole(ALL[1]), whole(ALL[0], END)], ids=["middle", "end"])
+async def test_where_a_part_is_lost_each_time_nobody_is_asked_without_a_pause(
+    cut: list[Reply],
+) -> None:
+    router = Router(*[cut] * 1000)
+
+    async with session(router) as ms:
+        generation = await ms.begin("x", model="m")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2.5 * PAUSE_S):
+                await generation.answer()
+
+    assert 1 <= len(router.asked) <= 3
 
 
 async def test_what_comes_again_in_other_pieces_is_cut_where_the_reader_is() -> None:
