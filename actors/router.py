@@ -182,10 +182,8 @@ class RouterHost:
         await self._feed(asked)
 
     def _may_answer(self, message: Message) -> bool:
-        """Not to nobody; and not to a subject of ours or the broker's, where an answer would be
-        taken for a command."""
-        ours = (f"{self.core.config.subjects.namespace}.", "$")
-        if message.reply and not message.reply.startswith(ours):
+        """Not to nobody, and not to ourselves."""
+        if message.reply and not self.core.config.subjects.is_inside(message.reply):
             return True
         logger.warning("a request with the reply subject %r was ignored", message.reply)
         return False

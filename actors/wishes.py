@@ -77,7 +77,5 @@ class Wishes:
         await self._reply(message, encode(looked))
 
     async def _reply(self, message: Message, payload: bytes) -> None:
-        """Not to a subject of ours or the broker's, where it would be taken for a command."""
-        ours = (f"{self._core.config.subjects.namespace}.", "$")
-        if message.reply and not message.reply.startswith(ours):
+        if message.reply and not self._core.config.subjects.is_inside(message.reply):
             await self._bus.publish(message.reply, payload)
