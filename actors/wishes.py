@@ -46,14 +46,19 @@ class Wishes:
         flow = self._flow_of(begin)
         if flow is None:
             return
-        known = self._core.engines_of(self._core.flows[flow])
-        answer: Accepted | Refused = Accepted()
-        if engine in known:
+        refused = self._objection(flow, engine)
+        if refused is None:
             await self._feed(Wished(flow, engine))
-        else:
+        await self._reply(message, encode_json(refused or Accepted()))
+
+    def _objection(self, flow: str, engine: str) -> Refused | None:
+        known = self._core.engines_of(self._core.flows[flow])
+        if engine not in known:
             why = f"no engine {engine[:80]!r} for this flow; there are {', '.join(known)}"
-            answer = Refused("Move", "no_engine", why)
-        await self._reply(message, encode_json(answer))
+            return Refused("Move", "no_engine", why)
+        if self._core.flows[flow].is_waiting:
+            return Refused("Move", "busy", "it waits for room, and is at no engine yet: ask later")
+        return None
 
     def _flow_of(self, begin: str) -> str | None:
         """The flow whose id begins so, as people write it; None where it is not one."""
