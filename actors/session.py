@@ -25,9 +25,9 @@ from bus.interface import BusError
 from bus.messages import FinishReason, Usage
 from bus.public import ChatMessage, Delta, Done, GenerateRequest, TokenLogprob, Welcome
 
-from .asking import only_model
 from .client import Client
 from .client_errors import ConnectionLost, GenerationFailed, NoRouter
+from .served import only_model
 
 Ask: TypeAlias = str | Sequence[ChatMessage] | GenerateRequest
 """A text to be continued, a chat, or a request with everything in it."""
@@ -192,7 +192,7 @@ class Session:
         """The one that the fleet serves.
 
         Raises:
-            click.UsageError: there is none, or more than one: name it then.
+            UnclearModel: there is none, or more than one: name it then.
         """
         if not self._model:
             self._model = await only_model(self.client.bus, self.client.subjects)
