@@ -228,9 +228,11 @@ class RouterHost:
         await self._carrier.carry(effects)
 
     async def _abandon(self) -> None:
-        """End every flow that is left: its user hears of it, its engines free its pages."""
+        """End every flow that is left: its user hears of it, its engines free its pages. Those that
+        wait go first, so that none begins in the room of another."""
         now = self.clock()
-        effects = [e for f in list(self.core.flows) for e in self.core.handle(Withdrawn(f), now)]
+        flows = sorted(self.core.flows.values(), key=lambda flow: not flow.is_waiting)
+        effects = [e for flow in flows for e in self.core.handle(Withdrawn(flow.id), now)]
         await self._carrier.carry(effects)
         sends = [self._dispatch.deliver(e) for e in effects if isinstance(e, Send)]
         with contextlib.suppress(TimeoutError):

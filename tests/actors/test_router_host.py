@@ -159,6 +159,20 @@ async def test_an_order_turned_down_at_the_door_ends_the_flow_in_its_words() -> 
     assert "not readable" in done.message
 
 
+async def test_a_router_that_is_stopped_begins_nothing_that_waited() -> None:
+    async def keep(order: Order, count: int) -> Accepted | None:
+        return Accepted() if isinstance(order.command, Release) else None
+
+    async with system(keep) as it:
+        asked = [asyncio.create_task(it.ask()) for _ in range(3)]
+        await until(lambda: len(it.core.flows) == 3 and bool(it.orders))
+        it.task.cancel()
+        await asyncio.gather(it.task, return_exceptions=True)
+
+        assert [(await one).reason for one in asked] == ["cancelled"] * 3
+        assert {order.flow for order in it.orders} == {it.orders[0].flow}
+
+
 async def test_an_answer_that_cannot_be_read_ends_the_flow_and_not_the_router() -> None:
     async def mumble(order: Order, count: int) -> bytes | Accepted:
         return b"\xc1" if count == 1 else Accepted()
