@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import sys
 from collections import defaultdict
 
 import click
 from msgspec import Struct
 
-from bus.codec import Undecodable, decode, encode_json
-from bus.interface import Bus, Message
-from bus.messages import Beat
+from bus.codec import encode_json
+from bus.interface import Bus
 from bus.nats import NatsBus
 from bus.public import ChoiceDone, Delta, Done, Echo, GenerateRequest, Spoken, Welcome
 from bus.subjects import Subjects
 
 from .client import Client
-from .roster import LOST_AFTER_S
+from .client_errors import UnclearModel
+from .served import only_model
 from .settings import Settings
 
 
@@ -32,7 +30,7 @@ async def ask(settings: Settings, url: str, question: Question) -> None:
     """Print the answer to standard output, and the flow's id to standard error."""
     subjects = Subjects(settings.namespace)
     async with NatsBus(url, name="microserve-generate") as bus:
-        model = question.model_name or await only_model(bus, subjects)
+        model = question.model_name or await _only_model(bus, subjects)
         page = Page(question.request.n)
         async with Client(bus, subjects) as client:
             async for message in client.generate(model, question.request):
@@ -44,30 +42,12 @@ async def ask(settings: Settings, url: str, question: Question) -> None:
                     _print_end(message)
 
 
-async def only_model(bus: Bus, subjects: Subjects) -> str:
-    """The model that the fleet serves, from its heartbeats.
-
-    Raises:
-        click.UsageError: there is none, or more than one.
-    """
-    seen: set[str] = set()
-    heard = asyncio.Event()
-
-    async def listen(message: Message) -> None:
-        with contextlib.suppress(Undecodable):
-            seen.add(decode(message.payload, Beat).model)
-            heard.set()
-
-    subscription = await bus.subscribe(subjects.every_beat, listen)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LOST_AFTER_S):
-            await heard.wait()
-    await subscription.unsubscribe()
-    if len(seen) == 1:
-        return seen.pop()
-    if not seen:
-        raise click.UsageError("no engine is up: is this the right broker and namespace?")
-    raise click.UsageError(f"several models are served: give --model-name, {sorted(seen)}")
+async def _only_model(bus: Bus, subjects: Subjects) -> str:
+    try:
+        return await only_model(bus, subjects)
+    except UnclearModel as error:
+        option = " (--model-name)" if error.models else ""
+        raise click.UsageError(f"{error}{option}") from None
 
 
 class Page:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
 from bus.fleet import Role
-from engine.kv_memory import KvMemory, Share, read_kv_memory
+from engine.kv_memory import Share, read_kv_memory
 
 from .cli_completion import strategies
 from .cli_parts import (
@@ -73,20 +73,7 @@ def demo(
 @url_option
 @click.pass_obj
 @clean_errors
-def up(
-    settings: Settings,
-    engines: int,
-    given_roles: tuple[Role, ...],
-    orchestration: str,
-    kv_memory: KvMemory | None,
-    kv_mib: int | None,
-    kv_checksums: bool,
-    watched: tuple[Path, ...],
-    http_port: int | None,
-    invariant: bool,
-    model: str | None,
-    url: str | None,
-) -> None:
+def up(settings: Settings, /, url: str | None, watched: tuple[Path, ...], **given: Any) -> None:
     """Run a local fleet until Ctrl-C: a broker where none is given, a router and engines.
 
     \b
@@ -98,17 +85,28 @@ def up(
     """
     from .demo import stay_up
 
-    if given_roles and len(given_roles) != engines:
-        raise click.UsageError(f"--role was given {len(given_roles)} times for {engines} engines")
-    names = numbered(given_roles) if given_roles else roles(engines)
-    memory = kv_memory_of(kv_memory, kv_mib) or Share(0.8 / engines)
-    given = (
+    engines = _engines(given.pop("engines"), given.pop("given_roles"))
+    memory = kv_memory_of(given.pop("kv_memory"), given.pop("kv_mib")) or Share(0.8 / len(engines))
+    arguments = (
         *("--kv-memory", str(memory)),
-        *(("--kv-checksums",) if kv_checksums else ()),
-        *(() if invariant else ("--no-invariant",)),
+        *(("--kv-checksums",) if given.pop("kv_checksums") else ()),
+        *(() if given.pop("invariant") else ("--no-invariant",)),
     )
-    options = FleetOptions(names, orchestration, model, given, http_port=http_port)
+    options = FleetOptions(engines, engine_arguments=arguments, **given)
     run(stay_up(settings, options, url or settings.nats_url, watched))
+
+
+def _engines(count: int, given: tuple[Role, ...]) -> tuple[tuple[str, Role], ...]:
+    """Names and roles.
+
+    Raises:
+        click.UsageError: there are roles for more engines, or for fewer.
+    """
+    if not given:
+        return roles(count)
+    if len(given) != count:
+        raise click.UsageError(f"--role was given {len(given)} times for {count} engines")
+    return numbered(given)
 
 
 commands = (demo, up)

@@ -87,14 +87,12 @@ class Client:
         answer = Answer()
         subject = self.subjects.generate(model)
         self._by_tag[tag], self._unheard[tag] = answer, subject
-        flow = ""
+        is_over = False
         try:
             payload = encode(replace(request, tag=tag))
             await self.bus.publish(subject, payload, reply=self.mailbox, headers=headers)
-            welcome = await self._welcome(answer, model)
-            flow = welcome.flow
-            yield welcome
-            while flow:
+            yield await self._welcome(answer, model)
+            while not is_over:
                 message = answer.read()
                 if message is None:
                     await answer.news()
@@ -102,12 +100,11 @@ class Client:
                 if message is LOST:
                     raise ConnectionLost
                 assert not isinstance(message, Lost)
-                if isinstance(message, Done):
-                    flow = ""
+                is_over = isinstance(message, Done)
                 yield message
         finally:
-            self._forget(tag)
-            if flow:
+            flow = self._forget(tag)
+            if flow is not None and not is_over:
                 await self.cancel(flow)
 
     async def cancel(self, flow: str) -> None:
@@ -140,11 +137,14 @@ class Client:
         assert isinstance(first, Welcome)
         return first
 
-    def _forget(self, tag: str) -> None:
+    def _forget(self, tag: str) -> str | None:
+        """Returns the flow that the request has become, where it was welcomed."""
         self._unheard.pop(tag, None)
         answer = self._by_tag.pop(tag)
-        for flow in [f for f, a in self._by_flow.items() if a is answer]:
+        flow = next((f for f, a in self._by_flow.items() if a is answer), None)
+        if flow is not None:
             del self._by_flow[flow]
+        return flow
 
     async def _on_batch(self, message: Message) -> None:
         if message.headers.get("Status") == NO_RESPONDERS:
@@ -155,35 +155,42 @@ class Client:
         except Undecodable as error:
             logger.warning("unreadable message in the mailbox: %s", error)
             return
+        unwanted: list[str] = []
         for reply in batch:
             answer = self._by_flow.get(reply.flow) if isinstance(reply, Delta) else None
             if answer is not None:
                 answer.put(reply)
-            else:
-                self._sort(reply)
+            elif isinstance(reply, Spoken):
+                self._follow(reply)
+            elif not self._is_awaited(reply) and isinstance(reply, Welcome):
+                unwanted.append(reply.flow)
+        for flow in unwanted:
+            await self.cancel(flow)
 
     def _nobody(self, subject: str) -> None:
         """The broker says that nobody listens where a request went."""
         for tag in [t for t, s in self._unheard.items() if s == subject]:
             self._by_tag[tag].put(None)
 
-    def _sort(self, reply: Reply) -> None:
-        if isinstance(reply, Spoken):
-            self._follow(reply)
-            return
+    def _is_awaited(self, reply: Welcome | Rejected) -> bool:
+        """The first word on a request, handed to who asked; False where he has left meanwhile."""
         self._unheard.pop(reply.tag, None)
         answer = self._by_tag.get(reply.tag)
         if answer is None:
-            return
+            return False
         answer.put(reply)
         if isinstance(reply, Welcome):
             self._by_flow[reply.flow] = answer
             for early in self._strangers.pop(reply.flow, ()):
                 answer.put(early)
+        return True
 
     def _follow(self, reply: Spoken) -> None:
+        """The last words of flows that were left come to nobody: they make room for later ones."""
         answer = self._by_flow.get(reply.flow)
         if answer is not None:
             answer.put(reply)
-        elif reply.flow in self._strangers or len(self._strangers) < MAX_STRANGERS:
-            self._strangers[reply.flow].append(reply)
+            return
+        if reply.flow not in self._strangers and len(self._strangers) >= MAX_STRANGERS:
+            del self._strangers[next(iter(self._strangers))]
+        self._strangers[reply.flow].append(reply)

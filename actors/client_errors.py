@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bus.messages import Reason
 from bus.public import Rejected
@@ -38,6 +38,16 @@ class BadRequest(RequestRejected):
 
 class NoEngine(RequestRejected):
     """No live engine can do it now."""
+
+
+class UnclearModel(GenerateError):
+    """No model was named, and the fleet does not serve exactly one; ``models`` are those seen."""
+
+    def __init__(self, models: Sequence[str]) -> None:
+        several = f"several models are served, name one of them: {', '.join(models)}"
+        none = "no engine is up: is this the right broker and namespace?"
+        super().__init__(several if models else none)
+        self.models = tuple(models)
 
 
 class NoRouter(GenerateError):

@@ -23,8 +23,8 @@ from observability.store_errors import StoreError
 from observability.summary import FlowSummary, flow_summary
 from observability.waterfall import where_time_went
 
-from .asking import only_model
 from .operating import store, watch_files
+from .served import only_model
 from .settings import Settings
 from .showing import story, transfers
 from .supervisor import ChildFailed, FleetOptions, LocalFleet, local_fleet, roles

@@ -197,10 +197,8 @@ class EngineHost:
 
     async def _step(self, device: DeviceThread[list[Outcome]]) -> None:
         self._stepping = True
-        try:
-            outcomes = await device.run(partial(self.engine.step, self.clock()))
-        finally:
-            self._stepping = False
+        outcomes = await device.run(partial(self.engine.step, self.clock()))
+        self._stepping = False  # not where we were cancelled: the step goes on, and has the engine
         if self.clock() - self._looked_s > LOOK_EVERY_S:
             self._look()
         await self._carrier.carry(self.core.outcomes(outcomes, self.clock()))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from bus.fleet import NoEngine
-from bus.messages import Event
+from bus.messages import Event, Release
 from bus.tokens import Tokens
 from orchestrations.machine import Done, Idle, Instruction, State, Strategy
 
@@ -51,8 +51,9 @@ def replay(recording: Recording, strategy: Strategy) -> Replay:
         try:
             state, commands = strategy(state, recorded.event)
             steps.append(Replayed(recorded, type(state).__name__, tuple(commands)))
-        except NoEngine as error:  # the router makes a refusal of it
-            steps.append(Replayed(recorded, "Done", ()))
+        except NoEngine as error:  # the router makes a refusal of it, and frees what there is
+            freed = tuple(c for c in recorded.commands if isinstance(c, Release))
+            steps.append(Replayed(recorded, "Done", freed))
             state = Done("refused", str(error))
         except Exception as error:  # a user's file
             steps.append(Replayed(recorded, "", (), repr(error)))

@@ -14,32 +14,23 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bus.codec import Undecodable, decode, encode, encode_json
-from bus.interface import (
-    Bus,
-    BusError,
-    Handler,
-    Message,
-    NoResponders,
-    PayloadTooLarge,
-    RequestTimedOut,
-    Subscription,
-)
-from bus.messages import Accepted, Beat, CacheChanged, Mailbox, Progress, Refused, Report
+from bus.interface import Bus, Handler, Message, Subscription
+from bus.messages import Beat, CacheChanged, Mailbox, Progress, Report
 from bus.public import GenerateRequest, Rejected
 from bus.subjects import last
-from observability.logs import about
 from observability.metrics import Point
 from observability.sink import SpanSink
 from observability.spans import parse_traceparent
 
 from .carrier import Carrier
 from .clock import Clock
+from .dispatch import Dispatch
 from .effects import Effect, Keep, Send, Withdraw
 from .intake import BadRequest, Intake, Limits, Tokenizer, admit, mailbox, read
 from .recorder import Recorder
 from .roster import BEAT_INTERVAL_S
 from .router_metrics import router_points
-from .routing import Asked, RouterCore, RouterInput, Ticked, Undelivered, Withdrawn
+from .routing import Asked, RouterCore, RouterInput, Ticked, Withdrawn
 from .version_store import VersionStore
 from .versioning import Versioning
 from .wishes import Wishes
@@ -95,6 +86,8 @@ class RouterHost:
         versions = lasting.versions
         self._versioning = Versioning(versions, bus, self._feed) if versions else None
         self._carrier = Carrier(bus, sink)
+        tries, within_s = patience.tries, patience.accept_within_s
+        self._dispatch = Dispatch(bus, core.config.subjects, tries, within_s)
         self._rejected = Counter[str]()
         self._wishes = Wishes(bus, core, self._feed, clock)
         self._tasks: asyncio.TaskGroup
@@ -114,8 +107,6 @@ class RouterHost:
                 finally:
                     await self._unsubscribe()
         finally:
-            if self._versioning:
-                await self._versioning.stop()
             await self._abandon()
 
     def points(self) -> list[Point]:
@@ -146,6 +137,8 @@ class RouterHost:
         there. Nothing is handled that would need the tasks, which end after this."""
         while self._subscriptions:
             await self._subscriptions.pop().unsubscribe()
+        if self._versioning:
+            await self._versioning.stop()
 
     # --- what comes in ---
 
@@ -189,10 +182,8 @@ class RouterHost:
         await self._feed(asked)
 
     def _may_answer(self, message: Message) -> bool:
-        """Not to nobody; and not to a subject of ours or the broker's, where an answer would be
-        taken for a command."""
-        ours = (f"{self.core.config.subjects.namespace}.", "$")
-        if message.reply and not message.reply.startswith(ours):
+        """Not to nobody, and not to ourselves."""
+        if message.reply and not self.core.config.subjects.is_inside(message.reply):
             return True
         logger.warning("a request with the reply subject %r was ignored", message.reply)
         return False
@@ -237,43 +228,21 @@ class RouterHost:
         await self._carrier.carry(effects)
 
     async def _abandon(self) -> None:
-        """End every flow that is left: its user hears of it, its engines free its pages."""
+        """End every flow that is left: its user hears of it, its engines free its pages. Those that
+        wait go first, so that none begins in the room of another."""
         now = self.clock()
-        effects = [e for f in list(self.core.flows) for e in self.core.handle(Withdrawn(f), now)]
+        flows = sorted(self.core.flows.values(), key=lambda flow: not flow.is_waiting)
+        effects = [e for flow in flows for e in self.core.handle(Withdrawn(flow.id), now)]
         await self._carrier.carry(effects)
-        sends = [self._deliver(e) for e in effects if isinstance(e, Send)]
+        sends = [self._dispatch.deliver(e) for e in effects if isinstance(e, Send)]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.patience.accept_within_s):
                 await asyncio.gather(*sends, return_exceptions=True)
 
     async def _send(self, send: Send) -> None:
-        failure = await self._deliver(send)
+        failure = await self._dispatch.deliver(send)
         if failure is not None:
             await self._feed(failure)
-
-    async def _deliver(self, send: Send) -> Undelivered | None:
-        """Hand an order over; every way in which that fails becomes an event."""
-        order, verb = send.order, type(send.order.command).__name__
-        subject = self.core.config.subjects.command(order.command.engine, verb)
-        payload = encode(order)
-        for _ in range(self.patience.tries):
-            try:
-                reply = await self.bus.request(
-                    subject, payload, timeout_s=self.patience.accept_within_s, headers=send.headers
-                )
-            except RequestTimedOut:
-                continue  # orders are idempotent: saying it again is safe
-            except NoResponders:
-                return Undelivered(order)
-            except PayloadTooLarge as error:
-                return Undelivered(order, Refused(verb, "too_large", str(error)))
-            except BusError as error:
-                return Undelivered(order, Refused(verb, "internal", str(error)))
-            answer = decode(reply.payload, Accepted | Refused)
-            return Undelivered(order, answer) if isinstance(answer, Refused) else None
-        told = about(flow=order.flow, engine=order.command.engine)
-        logger.warning("%s did not accept a %s in time", order.command.engine, verb, extra=told)
-        return Undelivered(order)
 
 
 LONG_TEXT = 4096

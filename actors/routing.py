@@ -169,11 +169,6 @@ class RouterCore:
         """Those that are alive and can have it, by name."""
         return self.standing.names_having(flow.model, flow.request.adapter)
 
-    @property
-    def is_watched(self) -> bool:
-        """Somebody is told of every move."""
-        return self._table.lookout.is_watched
-
     def look(self, flow: str, now: float) -> Looked | Unseen:
         """What is known of one flow, for somebody who wants to see it."""
         return self._table.lookout.look(flow, now)

@@ -25,9 +25,9 @@ from bus.interface import BusError
 from bus.messages import FinishReason, Usage
 from bus.public import ChatMessage, Delta, Done, GenerateRequest, TokenLogprob, Welcome
 
-from .asking import only_model
 from .client import Client
 from .client_errors import ConnectionLost, GenerationFailed, NoRouter
+from .served import only_model
 
 Ask: TypeAlias = str | Sequence[ChatMessage] | GenerateRequest
 """A text to be continued, a chat, or a request with everything in it."""
@@ -124,11 +124,14 @@ class Generation(AsyncIterator[Token]):
                 if not self.flow or now - lost_s > PATIENCE_S:
                     raise
                 await asyncio.sleep(PAUSE_S)
-            self.num_resumed += self.done is None
+                self.num_resumed += 1
 
     async def _once(self) -> AsyncGenerator[Token, None]:
-        """What is new of the answer, asked for from its begin; it ends early where a part of it
-        was lost on the way."""
+        """What is new of the answer, asked for from its begin.
+
+        Raises:
+            ConnectionLost: also where only a part of the answer was lost on the way.
+        """
         heard, characters = 0, 0
         async with aclosing(self._client.generate(self._model, self._request)) as messages:
             async for message in messages:
@@ -136,11 +139,9 @@ class Generation(AsyncIterator[Token]):
                     self.flow = message.flow
                 elif isinstance(message, Delta):
                     if message.offset > heard:
-                        return
-                    heard, characters = (
-                        message.offset + len(message.tokens),
-                        characters + len(message.text),
-                    )
+                        raise ConnectionLost
+                    heard = message.offset + len(message.tokens)
+                    characters += len(message.text)
                     token = self._unread(message, heard, characters)
                     if token is not None:
                         yield token
@@ -170,11 +171,13 @@ class Generation(AsyncIterator[Token]):
         """
         Raises:
             GenerationFailed: it could not be finished.
+            ConnectionLost: what came before it did not arrive.
         """
         if done.reason == "error":
             raise GenerationFailed(done.flow, heard, done.message)
-        if done.offset <= heard:
-            self.done = done
+        if done.offset > heard:
+            raise ConnectionLost
+        self.done = done
 
 
 class Session:
@@ -189,7 +192,7 @@ class Session:
         """The one that the fleet serves.
 
         Raises:
-            click.UsageError: there is none, or more than one: name it then.
+            UnclearModel: there is none, or more than one: name it then.
         """
         if not self._model:
             self._model = await only_model(self.client.bus, self.client.subjects)

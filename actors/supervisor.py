@@ -82,8 +82,8 @@ class Child:
 
 
 class Children:
-    """The processes of one fleet; leaving the block stops them all, engines before the router, so
-    that nobody is asked for what is gone."""
+    """The processes of one fleet; leaving the block asks them all to stop, in the order in which
+    they were started, and returns when they have."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)

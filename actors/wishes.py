@@ -46,14 +46,19 @@ class Wishes:
         flow = self._flow_of(begin)
         if flow is None:
             return
-        known = self._core.engines_of(self._core.flows[flow])
-        answer: Accepted | Refused = Accepted()
-        if engine in known:
+        refused = self._objection(flow, engine)
+        if refused is None:
             await self._feed(Wished(flow, engine))
-        else:
+        await self._reply(message, encode_json(refused or Accepted()))
+
+    def _objection(self, flow: str, engine: str) -> Refused | None:
+        known = self._core.engines_of(self._core.flows[flow])
+        if engine not in known:
             why = f"no engine {engine[:80]!r} for this flow; there are {', '.join(known)}"
-            answer = Refused("Move", "no_engine", why)
-        await self._reply(message, encode_json(answer))
+            return Refused("Move", "no_engine", why)
+        if self._core.flows[flow].is_waiting:
+            return Refused("Move", "busy", "it waits for room, and is at no engine yet: ask later")
+        return None
 
     def _flow_of(self, begin: str) -> str | None:
         """The flow whose id begins so, as people write it; None where it is not one."""
@@ -77,7 +82,5 @@ class Wishes:
         await self._reply(message, encode(looked))
 
     async def _reply(self, message: Message, payload: bytes) -> None:
-        """Not to a subject of ours or the broker's, where it would be taken for a command."""
-        ours = (f"{self._core.config.subjects.namespace}.", "$")
-        if message.reply and not message.reply.startswith(ours):
+        if message.reply and not self._core.config.subjects.is_inside(message.reply):
             await self._bus.publish(message.reply, payload)

@@ -40,6 +40,10 @@ class Subjects(Struct, frozen=True):
     def __post_init__(self) -> None:
         token("namespace", self.namespace)
 
+    def is_inside(self, subject: str) -> bool:
+        """It is ours or the broker's own: an answer there would be taken for a command."""
+        return subject.startswith((f"{self.namespace}.", "$"))
+
     def generate(self, model: str) -> str:
         return f"{self.namespace}.generate.{token('model', model)}"
 

@@ -13,6 +13,7 @@ from actors.client_errors import (
     NoRouter,
     RequestRejected,
     TooLong,
+    UnclearModel,
 )
 from actors.connect import connect
 from actors.session import Answer, Generation, Position, Session, Token
@@ -40,6 +41,7 @@ __all__ = [
     "Session",
     "Token",
     "TooLong",
+    "UnclearModel",
     "Welcome",
     "connect",
 ]

@@ -81,8 +81,12 @@ class Live:
         """Until it is cancelled."""
         while True:
             await self._wanted.wait()
-            async with self._listening():
-                await self._tell()
+            try:
+                async with self._listening():
+                    await self._tell()
+            except BusError as error:  # a broker that is away comes back; so do we
+                logger.warning("the fleet cannot be watched now: %s", error)
+                await asyncio.sleep(TICK_S)
 
     async def flow(self, flow: str) -> Looked | None:
         """All that a router knows of a flow; None where no router has it or answers in time."""

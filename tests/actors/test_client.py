@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from actors.client import Client, NoRouter, RequestRejected
+from actors.client import MAX_STRANGERS, Client, NoRouter, RequestRejected
 from bus.codec import decode, decode_public, encode
 from bus.interface import Message
 from bus.memory import MemoryBroker, MemoryBus
@@ -103,6 +103,16 @@ async def test_tokens_that_overtake_the_welcome_are_kept() -> None:
     assert [type(r) for r in replies] == [Welcome, Delta, Done]
 
 
+async def test_they_are_kept_also_after_many_flows_that_nobody_follows_any_more() -> None:
+    gone = tuple(Done(f"gone-{number}", 0, "cancelled") for number in range(MAX_STRANGERS))
+
+    def script(request: GenerateRequest) -> list[tuple[Reply, ...]]:
+        return [gone, (delta(0, 5),), (Welcome("f", 1, request.tag),), (Done("f", 1, "stop"),)]
+
+    async with against(script) as (client, _):
+        assert tokens(await read(client)) == [5]
+
+
 async def test_only_the_first_last_word_counts() -> None:
     def script(request: GenerateRequest) -> list[tuple[Reply, ...]]:
         ends = (Done("f", 0, "stop"), Done("f", 0, "cancelled"))
@@ -167,6 +177,24 @@ async def test_a_cancelled_task_cancels_its_flow() -> None:
         await seen.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        async with asyncio.timeout(5):
+            assert await cancelled.get() == "f"
+
+
+async def test_who_leaves_before_the_welcome_cancels_the_flow_as_well() -> None:
+    asked = asyncio.Queue[GenerateRequest]()
+
+    def script(request: GenerateRequest) -> list[tuple[Reply, ...]]:
+        asked.put_nowait(request)
+        return []
+
+    async with against(script) as (client, cancelled):
+        task = asyncio.create_task(read(client))
+        request = await asked.get()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+        await client.bus.publish(client.mailbox, encode((Welcome("f", 1, request.tag),)))
         async with asyncio.timeout(5):
             assert await cancelled.get() == "f"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 
@@ -13,7 +13,7 @@ from actors.clock import Clock, monotone
 from actors.engine import EngineHost, NewsFeed
 from actors.hosting import HostCore
 from bus.codec import decode, encode
-from bus.interface import Message
+from bus.interface import Handler, Message, Subscription, SubscriptionStatistics
 from bus.memory import MemoryBroker, MemoryBus
 from bus.messages import (
     Accepted,
@@ -57,8 +57,8 @@ class Stepping:
         self.owners = 0
 
     def handle(self, event: Order | News, now: float) -> list[Outcome]:
-        assert self.owners == 0, "the engine is on the device thread"
         self.heard.append(event)
+        assert self.owners == 0, "the engine is on the device thread"
         if not isinstance(event, Order) or isinstance(event.command, StartGenerate):
             return []
         verb = type(event.command).__name__
@@ -83,6 +83,7 @@ class Router:
         self.reports: asyncio.Queue[Report] = asyncio.Queue()
         self.followed: asyncio.Queue[Followed] = asyncio.Queue()
         self.beats: asyncio.Queue[Beat] = asyncio.Queue()
+        self.host: asyncio.Task[None]
 
     async def listen(self) -> None:
         async def on_report(message: Message) -> None:
@@ -114,11 +115,13 @@ class Router:
 
 @asynccontextmanager
 async def host(
-    engine: Stepping | None = None, clock: Clock | None = None
+    engine: Stepping | None = None,
+    clock: Clock | None = None,
+    bus: Callable[[MemoryBroker], MemoryBus] = MemoryBus,
 ) -> AsyncIterator[tuple[Stepping, EngineHost, Router]]:
     """Every beat that is made has a load of one more."""
     broker, engine, loads = MemoryBroker(), engine or Stepping(), count()
-    async with MemoryBus(broker) as theirs, MemoryBus(broker) as ours:
+    async with MemoryBus(broker) as theirs, bus(broker) as ours:
         router = Router(theirs)
         await router.listen()
         core = HostCore("e0", 1, engine, Subjects())
@@ -127,7 +130,7 @@ async def host(
             return Beat("e0", 1, "m", "both", next(loads), 1, 1, 16, 99, "c")
 
         host = EngineHost(ours, core, engine, beat, NullSink(), clock or monotone())
-        task = asyncio.create_task(host.run())
+        task = router.host = asyncio.create_task(host.run())
         await host.ready.wait()
         try:
             yield engine, host, router
@@ -169,6 +172,50 @@ async def test_orders_that_waited_keep_their_order() -> None:
             await router.report()
 
         assert [o.flow for o in engine.heard if isinstance(o, Order)] == ["first", "a", "b", "c"]
+
+
+class SlowToLeave(MemoryBus):
+    """No subscription ends before `left` is set."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        super().__init__(broker)
+        self.leaving, self.left = asyncio.Event(), asyncio.Event()
+
+    async def subscribe(  # type: ignore[override]  # as `Bus.subscribe`, which is all that is asked
+        self, subject: str, handler: Handler, *, queue: str = ""
+    ) -> Subscription:
+        return Ending(self, await super().subscribe(subject, handler, queue=queue))
+
+
+class Ending:
+    def __init__(self, bus: SlowToLeave, inner: Subscription) -> None:
+        self._bus, self._inner = bus, inner
+
+    async def unsubscribe(self) -> None:
+        self._bus.leaving.set()
+        await self._bus.left.wait()
+        await self._inner.unsubscribe()
+
+    def statistics(self) -> SubscriptionStatistics:
+        return self._inner.statistics()
+
+
+async def test_an_order_during_the_last_step_of_a_host_that_is_stopped_is_left_alone() -> None:
+    async with host(bus=SlowToLeave) as (engine, shell, router):
+        assert isinstance(shell.bus, SlowToLeave)
+        engine.has_work = True
+        await router.order(QUERY, "first")
+        await asyncio.to_thread(engine.stepping.wait, 5)
+
+        router.host.cancel()
+        await shell.bus.leaving.wait()
+        assert isinstance(await router.order(QUERY, "late"), Accepted)
+        await router.bus.flush()
+
+        assert [o.flow for o in engine.heard if isinstance(o, Order)] == ["first"]
+        engine.go_on.set()
+        shell.bus.left.set()
+        await asyncio.gather(router.host, return_exceptions=True)
 
 
 async def test_a_transfer_event_from_another_thread_waits_for_the_step_too() -> None:

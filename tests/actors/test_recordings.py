@@ -13,13 +13,15 @@ from actors.recorder import StoreRecorder
 from actors.recording import MAX_STEPS, RecordedStep, Recording
 from actors.recordings import NoRecording, RecordingError, RecordingStore
 from actors.replay import lines, replay
-from bus.fleet import Engine, Fleet
+from actors.routing import RouterConfig, RouterCore
+from bus.fleet import Engine, Fleet, NoEngine
 from bus.messages import (
     Event,
     Finished,
     Mailbox,
     Prepared,
     PrepRecv,
+    Release,
     Request,
     Sampling,
     Sent,
@@ -202,3 +204,21 @@ def test_a_strategy_that_raises_is_told_with_its_error() -> None:
     assert again.parting == 2
     assert len(again.steps) == 3
     assert any("a user's mistake" in line for line in lines(again, "faulty"))
+
+
+def test_a_flow_that_found_no_engine_when_it_held_something_goes_the_same_way_again() -> None:
+    def gives_up(state: State, event: Event) -> Step:
+        if isinstance(event, Prepared):
+            raise NoEngine("prefill")
+        return disaggregated(state, event)
+
+    router = Router()
+    router.core = RouterCore(RouterConfig("r0"), {"gives_up": gives_up})
+    router.beat("p0", "prefill")
+    router.beat("d0", "decode")
+    router.ask("gives_up")
+    effects = router.answer("d0", Prepared(b"grant", 16))
+    [recording] = [e.recording for e in effects if isinstance(e, Keep)]
+
+    assert recording.steps[-1].commands == (Release("d0"),)
+    assert replay(recording, gives_up).parting is None

@@ -5,24 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
 import pytest
 
 from actors.client import Client
 from actors.clock import monotone
 from actors.intake import Limits
-from actors.router import Desk, Patience, RouterHost
+from actors.router import Desk, Lasting, Patience, RouterHost
 from actors.routing import RouterConfig, RouterCore
+from actors.version_store import VersionStore
+from actors.versions import Version, version_key
+from bus.buckets import BucketConfig, Entry, Watcher
 from bus.codec import decode, encode
-from bus.interface import Message, NoResponders
+from bus.interface import Message, NoResponders, Subscription
 from bus.memory import MemoryBroker, MemoryBus
+from bus.memory_buckets import MemoryKeyValue
 from bus.messages import Accepted, Beat, Finished, Order, Refused, Release, Report, Usage
 from bus.public import ChatMessage, Done, GenerateRequest, Welcome
 from observability.sink import NullSink
 from orchestrations.registry import strategies
 
 REQUEST = GenerateRequest(prompt="hello", orchestration="data_parallel")
-Answer = Callable[[Order, int], Awaitable[Accepted | Refused | None]]
+Reply = Accepted | Refused | bytes | None
+"""Bytes are sent as they are."""
+Answer = Callable[[Order, int], Awaitable[Reply]]
 
 
 class Letters:
@@ -49,7 +56,9 @@ class System:
 
 
 @asynccontextmanager
-async def system(answer: Answer | None) -> AsyncIterator[System]:
+async def system(
+    answer: Answer | None, versions: VersionStore | None = None
+) -> AsyncIterator[System]:
     broker = MemoryBroker()
     async with (
         MemoryBus(broker) as router_bus,
@@ -59,9 +68,8 @@ async def system(answer: Answer | None) -> AsyncIterator[System]:
     ):
         core = RouterCore(RouterConfig("r0"), strategies())
         desks = {"m": Desk(Letters(), Limits(1000, 256, tuple(strategies())))}
-        host = RouterHost(
-            router_bus, core, desks, NullSink(), monotone(), Patience(0.05, settle_s=0)
-        )
+        patience, lasting = Patience(0.05, settle_s=0), Lasting(versions)
+        host = RouterHost(router_bus, core, desks, NullSink(), monotone(), patience, lasting)
         it = System(broker, client, core)
         it.task = asyncio.create_task(host.run())
 
@@ -70,7 +78,8 @@ async def system(answer: Answer | None) -> AsyncIterator[System]:
             assert answer is not None
             reply = await answer(it.orders[-1], len(it.orders))
             if reply is not None:
-                await engine_bus.publish(message.reply, encode(reply))
+                payload = reply if isinstance(reply, bytes) else encode(reply)
+                await engine_bus.publish(message.reply, payload)
             if isinstance(reply, Accepted) and not isinstance(it.orders[-1].command, Release):
                 order = it.orders[-1]
                 finished = Finished("stop", Usage())
@@ -150,6 +159,34 @@ async def test_an_order_turned_down_at_the_door_ends_the_flow_in_its_words() -> 
     assert "not readable" in done.message
 
 
+async def test_a_router_that_is_stopped_begins_nothing_that_waited() -> None:
+    async def keep(order: Order, count: int) -> Accepted | None:
+        return Accepted() if isinstance(order.command, Release) else None
+
+    async with system(keep) as it:
+        asked = [asyncio.create_task(it.ask()) for _ in range(3)]
+        await until(lambda: len(it.core.flows) == 3 and bool(it.orders))
+        it.task.cancel()
+        await asyncio.gather(it.task, return_exceptions=True)
+
+        assert [(await one).reason for one in asked] == ["cancelled"] * 3
+        assert {order.flow for order in it.orders} == {it.orders[0].flow}
+
+
+async def test_an_answer_that_cannot_be_read_ends_the_flow_and_not_the_router() -> None:
+    async def mumble(order: Order, count: int) -> bytes | Accepted:
+        return b"\xc1" if count == 1 else Accepted()
+
+    async with system(mumble) as it:
+        done = await it.ask()
+
+        assert done.reason == "error"
+        assert "is malformed" in done.message
+        async with started(it):
+            await settled(it)
+        assert it.core.statistics().outcomes == {"refused": 1, "finished": 1}
+
+
 async def test_a_router_that_is_stopped_ends_its_flows_and_frees_their_pages() -> None:
     async def keep(order: Order, count: int) -> Accepted | None:
         return Accepted() if isinstance(order.command, Release) else None
@@ -191,3 +228,30 @@ async def test_a_router_that_is_stopped_hears_nothing_more() -> None:
                 await bus.request("ms.generate.m", b"{}", timeout_s=5)
 
         assert list(it.core.roster.seen) == ["e0"]
+
+
+class LastWord(MemoryKeyValue):
+    """Its watchers are told of a version that cannot be loaded just before they leave."""
+
+    async def watch(self, watcher: Watcher, pattern: str = ">") -> Any:
+        return Leaving(await super().watch(watcher, pattern), watcher)
+
+
+class Leaving:
+    def __init__(self, watch: Subscription, watcher: Watcher) -> None:
+        self._watch, self._watcher = watch, watcher
+
+    async def unsubscribe(self) -> None:
+        version = Version("mine", 1, "no python", "mine.py", "")
+        await self._watcher(Entry(version_key(version.ref), encode(version), 1, 0.0))
+        await self._watch.unsubscribe()
+
+
+async def test_a_version_that_comes_while_a_router_is_stopped_is_dealt_with() -> None:
+    versions = VersionStore(LastWord(BucketConfig("ms_orchestrations", 64), monotone()))
+
+    async with system(None, versions) as it:
+        it.task.cancel()
+        ended = await asyncio.gather(it.task, return_exceptions=True)
+
+    assert [type(error) for error in ended] == [asyncio.CancelledError]

@@ -10,11 +10,11 @@ import pytest
 
 import microserve
 from actors.client import Client
-from actors.session import Position, Session
+from actors.session import PAUSE_S, Position, Session
 from bus.codec import decode_public, encode
 from bus.interface import Message
 from bus.memory import MemoryBroker, MemoryBus
-from bus.messages import Usage
+from bus.messages import Beat, Usage
 from bus.public import ChatMessage, Delta, Done, GenerateRequest, Rejected, Reply, Welcome
 
 WORDS = ("Once ", "upon ", "a ", "ti", "me.")
@@ -106,6 +106,21 @@ async def test_where_a_part_was_lost_it_is_asked_for_again_and_nobody_sees_it() 
     assert generation.num_resumed == 1
     assert router.asked[0].seed == router.asked[1].seed
     assert router.cancelled == ["ms.flow.f.cancel"]
+
+
+@pytest.mark.parametrize("cut", [whole(ALL[1]), whole(ALL[0], END)], ids=["middle", "end"])
+async def test_where_a_part_is_lost_each_time_nobody_is_asked_without_a_pause(
+    cut: list[Reply],
+) -> None:
+    router = Router(*[cut] * 1000)
+
+    async with session(router) as ms:
+        generation = await ms.begin("x", model="m")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2.5 * PAUSE_S):
+                await generation.answer()
+
+    assert 1 <= len(router.asked) <= 3
 
 
 async def test_what_comes_again_in_other_pieces_is_cut_where_the_reader_is() -> None:
@@ -203,3 +218,26 @@ async def test_several_answers_in_one_are_refused_in_words() -> None:
     async with session(Router()) as ms:
         with pytest.raises(ValueError, match="n is 2"):
             await ms.begin("x", model="m", n=2)
+
+
+async def test_where_no_engine_is_up_the_error_is_of_the_same_family() -> None:
+    async with session(Router()) as ms:
+        with pytest.raises(microserve.GenerateError, match="no engine is up") as caught:
+            await ms.begin("x")
+
+    assert isinstance(caught.value, microserve.UnclearModel)
+    assert caught.value.models == ()
+
+
+async def test_the_only_model_that_beats_is_asked_where_none_is_named() -> None:
+    router = Router(whole(*ALL, END))
+
+    async with connected(router) as (ms, broker, _), MemoryBus(broker) as engine:
+        begun = asyncio.create_task(ms.begin("x"))
+        beat = encode(Beat("e0", 1, "m", "both", 0, 1, 1, 16, 99, "c"))
+        while not begun.done():
+            await engine.publish("ms.beat.e0", beat)
+            await asyncio.sleep(0)
+        answer = await (await begun).answer()
+
+    assert answer.text == "Once upon a time."

@@ -109,3 +109,13 @@ def test_what_can_be_published_to_has_no_wildcard_space_or_empty_token(text: str
 @given(NAMES, NAMES)
 def test_every_subject_of_names_can_be_published_to(one: str, two: str) -> None:
     check_concrete(f"$SRV.{one}.{two}")
+
+
+@pytest.mark.parametrize(
+    ("subject", "inside"),
+    [("ns.engine.e0.Release", True), ("$JS.API.INFO", True), ("_INBOX.x", False), ("nsx.a", False)],
+)
+def test_what_is_ours_or_the_brokers_is_told_from_what_is_a_users(
+    subject: str, inside: bool
+) -> None:
+    assert SUBJECTS.is_inside(subject) is inside

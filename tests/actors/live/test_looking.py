@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from actors.clock import monotone
 from actors.live.looking import BEHIND, Live, Viewer
 from actors.live.scene import Change, Scene, Whole
@@ -23,8 +25,8 @@ SEEN = Sighting("f", "s@1", "Sending", 0.0)
 class Router:
     """Hears who looks, and tells what it is told to."""
 
-    def __init__(self, bus: MemoryBus) -> None:
-        self.bus = bus
+    def __init__(self, broker: MemoryBroker, bus: MemoryBus, viewers: MemoryBus) -> None:
+        self.broker, self.bus, self.viewers = broker, bus, viewers
         self.watched: asyncio.Queue[Watching] = asyncio.Queue()
 
     async def listen(self) -> None:
@@ -39,10 +41,10 @@ class Router:
 
 
 @asynccontextmanager
-async def live() -> AsyncIterator[tuple[Live, Router]]:
+async def live(patience_s: float = 5.0) -> AsyncIterator[tuple[Live, Router]]:
     broker = MemoryBroker()
-    async with MemoryBus(broker) as ours, MemoryBus(broker) as theirs:
-        router = Router(theirs)
+    async with MemoryBus(broker, patience_s=patience_s) as ours, MemoryBus(broker) as theirs:
+        router = Router(broker, theirs, ours)
         await router.listen()
         looking = Live(ours, Subjects(), monotone())
         running = asyncio.create_task(looking.run())
@@ -106,3 +108,17 @@ async def test_a_viewer_who_is_far_behind_gets_the_whole_scene_again() -> None:
     assert isinstance(first, Whole)
     assert isinstance(again, Whole)
     assert await anext(viewer) == Change(9.0)
+
+
+async def test_who_begins_to_look_while_the_broker_is_away_sees_it_when_it_is_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with live(patience_s=0.05) as (looking, router):
+        broker, ours = router.broker, router.viewers
+        broker.disconnect(ours)
+        with looking.look():
+            while "cannot be watched" not in caplog.text:  # noqa: ASYNC110 - a line in a log
+                await asyncio.sleep(0.01)
+            broker.reconnect(ours)
+
+            assert await router.watched.get() == Watching(whole=True)
