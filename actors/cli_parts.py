@@ -23,7 +23,7 @@ from .client import GenerateError
 from .examining import NotFit
 from .recordings import RecordingError
 from .settings import Settings
-from .supervisor import ChildFailed, find_running
+from .supervisor import ChildFailed, ChildNotReady, find_running
 from .version_store import UnknownVersion
 from .versions import BadActivation
 
@@ -34,6 +34,7 @@ EXPECTED = (
     BadActivation,
     BusError,
     ChildFailed,
+    ChildNotReady,
     DoesNotFit,
     GenerateError,
     ModelError,

@@ -44,6 +44,14 @@ class ChildFailed(Exception):
         self.name, self.code = name, code
 
 
+class ChildNotReady(Exception):
+    """A process of the fleet took too long to start."""
+
+    def __init__(self, name: str, within_s: float) -> None:
+        super().__init__(f"{name} was not ready within {within_s:g} s: is the machine overloaded?")
+        self.name, self.within_s = name, within_s
+
+
 class Child:
     """One process of the fleet."""
 
@@ -54,16 +62,19 @@ class Child:
     def pid(self) -> int:
         return self.process.pid
 
-    async def ready(self) -> None:
+    async def ready(self, within_s: float = READY_WITHIN_S) -> None:
         """Returns when the child says so.
 
         Raises:
             ChildFailed: it ended instead.
-            TimeoutError: it took too long.
+            ChildNotReady: it took too long.
         """
         assert self.process.stdout is not None
-        async with asyncio.timeout(READY_WITHIN_S):
-            line = await self.process.stdout.readline()
+        try:
+            async with asyncio.timeout(within_s):
+                line = await self.process.stdout.readline()
+        except TimeoutError:
+            raise ChildNotReady(self.name, within_s) from None
         if not line:
             raise ChildFailed(self.name, await self.process.wait())
 
@@ -194,6 +205,7 @@ async def local_fleet(
         OrchestrationError: there is no such orchestration, or it does not load.
         ModelError: there is no such model, or it is of a kind that is not computed here.
         ChildFailed: a process ended before it was ready.
+        ChildNotReady: one took too long.
     """
     registry.require(options.orchestration)
     async with AsyncExitStack() as stack:
