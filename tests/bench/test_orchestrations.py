@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from bench.load import Kind, Seen, Workload, plan
 from bench.orchestrations import add, read, result
@@ -68,6 +69,18 @@ def test_each_ratio_compares_what_its_name_says() -> None:
         "adaptive_worst_vs_best_static": pytest.approx(1.1),
         "adaptive_on_shift_vs_best_static": pytest.approx(0.75),
     }
+
+
+def test_a_strategy_that_fails_requests_is_not_the_quickest() -> None:
+    failing = [replace(p, num_failed=1) if p.strategy == "disaggregated" else p for p in POINTS]
+
+    found = ratios(failing)
+
+    assert found["best_p99_jct_vs_data_parallel"] == pytest.approx(0.75)
+    assert found["adaptive_on_shift_vs_best_static"] == pytest.approx(0.5)
+    assert ratios([replace(p, num_failed=1) if p.strategy == "adaptive" else p for p in POINTS])[
+        "adaptive_worst_vs_best_static"
+    ] == float("inf")
 
 
 def test_a_point_where_a_strategy_is_missing_compares_nothing() -> None:
