@@ -46,7 +46,7 @@ def _decided(table: Table, flow: Flow, deciding: Deciding) -> tuple[Serving | No
     """The strategy that it chooses; None, and why, where it is at fault."""
     try:
         name = deciding.policy(flow.request, table.fleet(flow))
-    except Exception as error:  # a user's file: its faults are not ours
+    except (Exception, SystemExit) as error:  # a user's file: its faults are not ours
         return None, f"{error!r}"
     chosen = table.catalog.serving(name, flow.id) if name and isinstance(name, str) else None
     if isinstance(chosen, Serving):

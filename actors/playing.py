@@ -70,7 +70,7 @@ class Player:
             return Step(state, tuple(commands))
         except NoEngine as error:
             return Step(Done("refused", str(error)), tuple(flow.releases()), no_engine=True)
-        except Exception as error:  # a user's file: its faults are its own flow's, not ours
+        except (Exception, SystemExit) as error:  # a user's file: its faults are its own flow's
             logger.exception("orchestration %s failed", flow.serving.ref, extra=flow.about)
             why = str(error) if isinstance(error, AtFault) else repr(error)
             return self._failed(flow, f"{type(event).__name__} while {_name(flow.state)}: {why}")

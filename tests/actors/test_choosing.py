@@ -44,7 +44,11 @@ def test_a_policy_at_fault_costs_nobody_anything() -> None:
     def fails(request: Request, fleet: Fleet) -> str:
         raise ZeroDivisionError
 
+    def leaves(request: Request, fleet: Fleet) -> str:
+        raise SystemExit("planted")
+
     assert served_by(fails) == "data_parallel"
+    assert served_by(leaves) == "data_parallel"
     assert served_by(lambda request, fleet: "magic") == "data_parallel"
     assert served_by(lambda request, fleet: "mine") == "data_parallel"  # itself
     assert served_by(lambda request, fleet: "") == "data_parallel"
