@@ -188,7 +188,7 @@ def _unspelled(token: int) -> bytes:
 def _tool_names(body: bodies.ChatBody) -> frozenset[str]:
     if body.tool_choice == "none":
         return frozenset()
-    return frozenset(str(t.get("function", {}).get("name", "")) for t in body.tools or ())
+    return frozenset(function.get("name", "") for function in body.functions)
 
 
 def _head(body: bodies.Common) -> Head:
