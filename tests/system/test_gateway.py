@@ -11,6 +11,7 @@ import aiohttp
 import openai
 import pytest
 
+from bus.interface import Message
 from bus.messages import Sampling
 from engine.fake import FakeRunner, fake_card
 from tests.system.fleet import fake_model, fleet
@@ -208,26 +209,35 @@ async def test_a_flow_that_fails_in_the_midst_ends_its_stream_with_an_error() ->
             async for _ in stream:
                 pass
 
+        async with aiohttp.ClientSession() as session:
+            metrics = await (await session.get(f"{host.url}/metrics")).text()
+        ended = [line for line in metrics.splitlines() if "request_duration_seconds_count" in line]
+        assert [('error_type="500"' in line, line[-2:]) for line in ended] == [(True, " 1")]
+
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_goes_away_cancels_its_flow(stream: bool) -> None:
     async with fleet(fake_model(step_s=0.02)) as system, gateway(system) as host:
         body = {"model": "fake", "prompt": PROMPT, "max_tokens": 900, "stream": stream}
-        async with aiohttp.ClientSession() as session:
-            asking = asyncio.create_task(session.post(f"{host.url}/v1/completions", json=body))
-            async with asyncio.timeout(5):
-                while not system.router.flows:  # noqa: ASYNC110 - a router tells nobody of a flow
-                    await asyncio.sleep(0.01)
-                if stream:
-                    (await asking).close()
-                else:
-                    asking.cancel()
-                    await asyncio.gather(asking, return_exceptions=True)
+        begun = asyncio.Event()
 
-                while system.router.flows:  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+        async def on_command(message: Message) -> None:
+            begun.set()
+
+        await system.client.bus.subscribe("ms.engine.*.StartGenerate", on_command)
+        async with aiohttp.ClientSession() as session, asyncio.timeout(10):
+            asking = asyncio.create_task(session.post(f"{host.url}/v1/completions", json=body))
+            await begun.wait()
+            assert len(system.router.flows) == 1
+            if stream:
+                (await asking).close()
+            else:
+                asking.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asking
+
+            await system.ended()
         assert dict(system.router.statistics().outcomes) == {"cancelled": 1}
-        await system.idle()
 
 
 async def test_without_a_key_only_health_is_told() -> None:
