@@ -164,3 +164,14 @@ async def test_an_engine_that_is_lost_ends_the_calls_that_wait_for_it() -> None:
             status, answer = await asking
 
         assert (status, answer["error"]["code"]) == (503, "no_engine")
+
+
+@pytest.mark.parametrize(("engine", "verb"), [("p0", "remote_send"), ("d0", "start_generate")])
+async def test_a_flow_goes_on_with_its_own_prompt_only(engine: str, verb: str) -> None:
+    async with caller(idle_s=1.0) as router:
+        _, prepared = await router.call("d0", "prep_recv", end=-1)
+        given = {"flow": prepared["flow"], "kv_addr_info": prepared["kv_addr_info"]}
+
+        status, refused = await router.call(engine, verb, prompt="Another one", **given)
+
+        assert (status, refused["error"]["param"]) == (400, "prompt")
