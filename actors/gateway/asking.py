@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from itertools import accumulate
 
-from bus.interface import BusError
+from bus.interface import BusError, PayloadTooLarge
 from bus.messages import Usage
 from bus.public import GenerateRequest, Spoken, Welcome
 from bus.subjects import BadToken
 
 from ..client import Client
 from ..client_errors import ConnectionLost, NoRouter, RequestRejected
-from .errors import HttpError, refused
+from .errors import HttpError, bad, refused
 from .pieces import Piece, Reading, add
 
 
@@ -31,9 +32,10 @@ class Answers:
     ) -> None:
         self._client, self._model, self._headers = client, model, headers
         self._requests = requests
+        firsts = accumulate((request.n for request in requests), initial=0)
         self._readings = [
-            Reading(request.n, sum(r.n for r in requests[:i]), tools)
-            for i, request in enumerate(requests)
+            Reading(request.n, first, tools)
+            for request, first in zip(requests, firsts, strict=False)
         ]
         self.flow = ""
         """The first one's id, once it is accepted."""
@@ -86,6 +88,10 @@ class Answers:
             raise refused(error.rejected.reason, error.rejected.message) from None
         except BadToken as error:
             raise HttpError(404, str(error), "model_not_found", "model") from None
+        except OverflowError as error:
+            raise bad(f"a number of the request is too large: {error}") from None
+        except PayloadTooLarge as error:
+            raise refused("too_large", str(error)) from None
         except (ConnectionLost, NoRouter, BusError) as error:
             raise HttpError(503, str(error), "unavailable") from None
 
@@ -102,7 +108,7 @@ async def _merged(
             async with aclosing(stream):
                 async for message in stream:
                     await heard.put((number, message))
-        except HttpError as error:
+        except Exception as error:  # whoever reads raises it
             await heard.put((number, error))
         await heard.put((number, None))
 

@@ -109,6 +109,19 @@ class ChatBody(Common, frozen=True, kw_only=True):
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
 
+    @property
+    def functions(self) -> list[dict[str, Any]]:
+        """What can be called.
+
+        Raises:
+            HttpError: a tool has something else for a function.
+        """
+        functions = [tool.get("function", {}) for tool in self.tools or ()]
+        for function in functions:
+            if not isinstance(function, dict) or not isinstance(function.get("name", ""), str):
+                raise bad("tools: a function is an object, and its name is a text", "tools")
+        return functions
+
 
 def read(kind: type[T], payload: bytes) -> T:
     """The body.

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from bus.codec import Undecodable, decode, encode
 from bus.interface import Bus, BusError, Message
@@ -22,6 +23,7 @@ from bus.messages import (
     AnyCommand,
     Mailbox,
     Order,
+    Reason,
     Refused,
     Release,
     Report,
@@ -40,6 +42,9 @@ ACCEPT_WITHIN_S = 2.0
 IDLE_S = 30.0
 """As long as a grant lasts."""
 CALL_WITHIN_S = 600.0
+
+Key: TypeAlias = tuple[str, str, str]
+"""A call: its flow, verb and engine."""
 
 
 @dataclass
@@ -63,20 +68,41 @@ class Commander:
         self.mailbox = Mailbox(bus.inbox(), "msgpack")
         """Where engines send the tokens of these flows."""
         self._flows: dict[str, PaperFlow] = {}
-        self._waiting: dict[tuple[str, str, str], asyncio.Future[Report]] = {}
-        """By flow, verb and engine."""
+        self._waiting: dict[Key, asyncio.Future[Report]] = {}
 
     async def start(self) -> None:
         await self._bus.subscribe(self._subjects.event(self._name), self._on_report)
         await self._bus.subscribe(self.mailbox.subject, self._on_batch)
 
     async def sweep(self) -> None:
-        """Until cancelled: end flows that nobody goes on with."""
+        """Until cancelled: end flows that nobody goes on with, and calls of engines that are
+        lost."""
+        missed: set[Key] = set()
         while True:
             await asyncio.sleep(self._idle_s / 10)
             old = time.monotonic() - self._idle_s
             for flow in [f for f in self._flows.values() if not f.open_calls and f.used_s < old]:
                 await self._release(flow)
+            before, missed = missed, self._missed()
+            for key in before & missed:  # once may be our own pause: beats wait to be read
+                self._give_up(key, "no_engine", f"engine {key[2]} was lost")
+
+    def _missed(self) -> set[Key]:
+        """Calls of engines that are not alive."""
+        alive = {(beat.engine, beat.epoch) for beat in self._watcher.beats()}
+        flows = self._flows
+        return {
+            key
+            for key in self._waiting
+            if key[0] in flows and (key[2], flows[key[0]].engines.get(key[2])) not in alive
+        }
+
+    def _give_up(self, key: Key, reason: Reason, message: str) -> None:
+        """Nothing more will be heard of this call: it ends as if the engine had refused it."""
+        ended = self._waiting[key]
+        if not ended.done():
+            flow, verb, engine = key
+            ended.set_result(Report(flow, 1, engine, 0, Refused(verb, reason, message)))
 
     async def stop(self) -> None:
         for flow in list(self._flows.values()):
@@ -108,12 +134,14 @@ class Commander:
         """How the command ended; a flow that is refused or left is released.
 
         Raises:
-            HttpError: it was refused, or the engine was lost.
+            HttpError: it was refused, or the engine was lost; or such a call is under way, which
+                goes on.
         """
+        key, ended = self._expect(flow, command)
         flow.open_calls += 1
         well = False
         try:
-            ended = await self._order(flow, command)
+            await self._order(flow, command)
             async with asyncio.timeout(CALL_WITHIN_S):
                 event = (await ended).event
             if isinstance(event, Refused):
@@ -125,19 +153,23 @@ class Commander:
         finally:
             flow.open_calls -= 1
             flow.used_s = time.monotonic()
-            self._waiting.pop((flow.id, type(command).__name__, command.engine), None)
+            del self._waiting[key]
             if not well:
                 await self._release(flow)
 
-    async def _order(self, flow: PaperFlow, command: AnyCommand) -> asyncio.Future[Report]:
-        """Accepted; the future is done when it has ended."""
+    def _expect(self, flow: PaperFlow, command: AnyCommand) -> tuple[Key, asyncio.Future[Report]]:
+        """The future is done when the command has ended, however that is."""
+        key = flow.id, type(command).__name__, command.engine
+        if key in self._waiting:
+            raise HttpError(409, f"{key[1]} is under way already", "out_of_order")
+        ended = self._waiting[key] = asyncio.get_running_loop().create_future()
+        return key, ended
+
+    async def _order(self, flow: PaperFlow, command: AnyCommand) -> None:
+        """Returns when it is accepted."""
         engine, verb = command.engine, type(command).__name__
         epoch = next((b.epoch for b in self._watcher.beats() if b.engine == engine), 0)
         flow.engines.setdefault(engine, epoch)
-        key = (flow.id, verb, engine)
-        if key in self._waiting:
-            raise HttpError(409, f"{verb} is under way already", "out_of_order")
-        ended = self._waiting[key] = asyncio.get_running_loop().create_future()
         order = Order(flow.id, 1, self._name, command, flow.engines[engine])
         subject = self._subjects.command(engine, verb)
         try:
@@ -147,11 +179,13 @@ class Commander:
             raise HttpError(503, f"engine {engine}: {error}", "no_engine") from None
         if isinstance(answer, Refused):
             raise refused(answer.reason, answer.message)
-        return ended
 
     async def _release(self, flow: PaperFlow) -> None:
-        """Every engine that it touched frees its pages, behind its own fence."""
+        """Every engine that it touched frees its pages, behind its own fence; calls of it that are
+        under way end, since engines tell of nothing that they were told to release."""
         self._flows.pop(flow.id, None)
+        for key in [key for key in self._waiting if key[0] == flow.id]:
+            self._give_up(key, "no_such_flow", "the flow was released: another call of it failed")
         for engine, epoch in flow.engines.items():
             order = Order(flow.id, 1, self._name, Release(engine), epoch)
             with suppress(BusError):
@@ -160,10 +194,15 @@ class Commander:
     async def generate(
         self, flow: PaperFlow, command: StartGenerate
     ) -> AsyncGenerator[Spoken | None, None]:
-        """First None, when the engine has accepted; then the answer."""
+        """First None, when the engine has accepted; then the answer.
+
+        Raises:
+            HttpError: as `call`.
+        """
+        key, ended = self._expect(flow, command)
         flow.open_calls += 1
         try:
-            ended = await self._order(flow, command)
+            await self._order(flow, command)
             yield None
             while True:
                 message = flow.answer.read()
@@ -181,7 +220,7 @@ class Commander:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             flow.open_calls -= 1
-            self._waiting.pop((flow.id, "StartGenerate", command.engine), None)
+            del self._waiting[key]
             if flow.id in self._flows:
                 await self._release(flow)
 

@@ -32,8 +32,9 @@ def forced_call(body: ChatBody) -> dict[str, Any] | None:
     """The schema of the answer where it has to be a call of a tool.
 
     Raises:
-        HttpError: of a tool that there is not.
+        HttpError: of a tool that there is not, or one of the tools is none.
     """
+    functions = body.functions
     match body.tool_choice:
         case None | "auto" | "none":
             return None
@@ -43,7 +44,6 @@ def forced_call(body: ChatBody) -> dict[str, Any] | None:
             pass
         case _:
             raise bad("tool_choice is 'none', 'auto', 'required' or a function", "tool_choice")
-    functions = [tool.get("function", {}) for tool in body.tools or ()]
     chosen = [f for f in functions if wanted in (None, f.get("name"))]
     if not chosen:
         raise bad(f"tool_choice: there is no tool {wanted or ''!r}", "tool_choice")

@@ -38,4 +38,5 @@ def read_keys(text: str) -> list[str]:
 
 
 def _digest(key: str) -> bytes:
-    return sha256(key.encode()).digest()
+    """Of a header's bytes that are no UTF-8, too: aiohttp hands them on as surrogates."""
+    return sha256(key.encode(errors="surrogateescape")).digest()

@@ -122,9 +122,11 @@ async def _found(find: Callable[..., Awaitable[Struct]], request: web.Request) -
 
 
 def _asset(name: str) -> web.Response:
+    file = next(
+        (f for f in files("actors.live").joinpath("page").iterdir() if f.name == name), None
+    )
     kind = TYPES.get(Path(name).suffix)
-    file = files("actors.live").joinpath("page", name)
-    if kind is None or "/" in name or not file.is_file():
+    if file is None or kind is None:
         raise HttpError(404, f"the page has no {name[:80]!r}", "not_found")
     body = file.read_bytes()
     return web.Response(body=body, content_type=kind, charset="utf-8", headers=HEADERS)

@@ -72,9 +72,7 @@ class Microserving:
         flow = self._commander.known(ticket.flow)
         if flow.engines.get(ticket.receiver) != ticket.epoch:
             raise HttpError(409, "kv_addr_info is of another flow", "stale_epoch", "kv_addr_info")
-        prompt = flow.prompt.prompt
-        if self._admitted(call).prompt != prompt:
-            raise bad("the prompt is not the one that prep_recv was told", "prompt")
+        prompt = self._of_same_prompt(call, flow).prompt
         begin = position(call.first, len(prompt), "begin")
         end = len(prompt) if call.last is None else position(call.last, len(prompt), "end")
         answer = await self._commander.call(
@@ -87,9 +85,9 @@ class Microserving:
     async def start_generate(self, request: web.Request) -> web.StreamResponse:
         call, engine = await self._read(request)
         flow = self._of(call, engine)
-        prompt = flow.prompt.prompt
+        asked = self._of_same_prompt(call, flow)
+        prompt = asked.prompt
         begin = position(call.first, len(prompt), "begin")
-        asked = self._admitted(call)
         command = StartGenerate(engine, prompt, begin, asked.sampling, self._commander.mailbox)
         n = asked.sampling.n
         shape, reading = CompletionShape(self._spells[call.model]), Reading(n)
@@ -135,6 +133,13 @@ class Microserving:
             return admit(requests[0], box, desk.tokenizer, desk.limits, seed).request
         except BadRequest as error:
             raise refused(error.reason, error.message) from None
+
+    def _of_same_prompt(self, call: Call, flow: PaperFlow) -> Request:
+        """What is asked, where it is about what the flow began with."""
+        asked = self._admitted(call)
+        if asked.prompt != flow.prompt.prompt:
+            raise bad("the prompt is not the one that the flow began with", "prompt")
+        return asked
 
     def _of(self, call: Call, engine: str) -> PaperFlow:
         """The flow that this engine was prepared for; a new one where it was not."""

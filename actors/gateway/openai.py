@@ -47,6 +47,15 @@ class Asked(Struct, frozen=True):
     tools: frozenset[str] = frozenset()
 
 
+class Course(Struct):
+    """How an answer went."""
+
+    first_s: float | None = None
+    """When the first token came."""
+    error: str = ""
+    """Its status or ``cancelled``; also of an answer that began well and failed in the midst."""
+
+
 class OpenAI:
     """``spells`` has, by model, what a token stands for; only log-probabilities need it."""
 
@@ -102,39 +111,42 @@ class OpenAI:
         answers = Answers(
             self._client, asked.body.model, asked.requests, trace.headers, asked.tools
         )
-        first: list[float] = []
-        error = ""
+        course = Course()
         self._metrics.open += 1
         try:
-            async with aclosing(self._timed(answers, first)) as pieces:
+            async with aclosing(self._timed(answers, course)) as pieces:
                 if asked.body.stream:
                     return await self._stream(request, asked, answers, pieces)
                 return await self._whole(asked, answers, pieces)
-        except HttpError as failure:
-            error = str(failure.status)
-            raise
+        except HttpError:
+            raise  # noted where it came from: a stream tells of it and goes on
         except (asyncio.CancelledError, ConnectionError):
-            error = "cancelled"
+            course.error = "cancelled"
+            raise
+        except Exception:
+            course.error = "500"
             raise
         finally:
             self._metrics.open -= 1
             now = self._clock()
-            first_s = first[0] - began_s if first else None
+            first_s = None if course.first_s is None else course.first_s - began_s
             told = labels(asked.operation, asked.body.model, self._watcher.models())
             count = sum(r.n for r in asked.requests)
-            self._tracer.end(trace, request, now, _answered(asked, answers, error))
+            self._tracer.end(trace, request, now, _answered(asked, answers, course.error))
             self._metrics.observe(
-                Timed(told, now - began_s, first_s, answers.num_tokens, count, error)
+                Timed(told, now - began_s, first_s, answers.num_tokens, count, course.error)
             )
 
-    async def _timed(
-        self, answers: Answers, first: list[float]
-    ) -> AsyncGenerator[list[Piece], None]:
-        async with aclosing(answers.pieces()) as every:
-            async for pieces in every:
-                if pieces and not first:
-                    first.append(self._clock())
-                yield pieces
+    async def _timed(self, answers: Answers, course: Course) -> AsyncGenerator[list[Piece], None]:
+        try:
+            async with aclosing(answers.pieces()) as every:
+                async for pieces in every:
+                    if pieces and course.first_s is None:
+                        course.first_s = self._clock()
+                    yield pieces
+        except HttpError as error:
+            course.error = str(error.status)
+            raise
 
     async def _whole(
         self, asked: Asked, answers: Answers, pieces: AsyncGenerator[list[Piece], None]
@@ -188,7 +200,7 @@ def _unspelled(token: int) -> bytes:
 def _tool_names(body: bodies.ChatBody) -> frozenset[str]:
     if body.tool_choice == "none":
         return frozenset()
-    return frozenset(str(t.get("function", {}).get("name", "")) for t in body.tools or ())
+    return frozenset(function.get("name", "") for function in body.functions)
 
 
 def _head(body: bodies.Common) -> Head:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +17,8 @@ MAX_CHAT_TOKENS = 1024
 """Of an answer to a chat that names no limit; OpenAI's own is the whole context."""
 MAX_COMPLETION_TOKENS = 16
 """As OpenAI's."""
+MAX_PROMPTS = 2048
+"""Of one completion: each is a flow, and more of them than routers take would all be made first."""
 
 
 _SAME = (
@@ -68,6 +70,8 @@ def _prompts(given: str | tuple[Any, ...]) -> Sequence[str | tuple[int, ...]]:
     if isinstance(given, str):
         return [given]
     kinds = {type(entry) for entry in given}
+    if kinds != {int} and len(given) > MAX_PROMPTS:
+        raise bad(f"{len(given)} prompts; at most {MAX_PROMPTS} are allowed", "prompt")
     if len(kinds) != 1:
         raise bad("prompt is a text, token ids, or a list of one of these, not empty", "prompt")
     return [given] if kinds == {int} else given
@@ -92,24 +96,26 @@ def chat_request(body: ChatBody) -> GenerateRequest:
             raise bad("response_format and a tool_choice that forces a call", "tool_choice")
         fields["response_format"] = JsonSchema(forced)
     tools = () if body.tool_choice == "none" else body.tools or ()
-    messages = tuple(_message(said, body.messages) for said in body.messages)
-    return GenerateRequest(messages=messages, tools=tools, **fields)
+    return GenerateRequest(messages=tuple(_messages(body.messages)), tools=tools, **fields)
 
 
-def _message(said: Said, all_said: Sequence[Said]) -> ChatMessage:
+def _messages(all_said: Sequence[Said]) -> Iterator[ChatMessage]:
+    called: dict[str, str] = {}
+    for said in all_said:
+        called |= {call.id: call.function.name for call in said.tool_calls or () if call.id}
+        yield _message(said, called)
+
+
+def _message(said: Said, called: Mapping[str, str]) -> ChatMessage:
+    """``called`` has the names of what was called before, by the call's id: some templates want the
+    name with a result, which OpenAI's clients do not send."""
     role = "system" if said.role == "developer" else said.role
     calls = tuple(map(_call, said.tool_calls or ()))
-    name = said.name or _called_name(said.tool_call_id, all_said)
+    name = said.name or called.get(said.tool_call_id or "", "")
     tool = said.role == "tool"
     return ChatMessage(
         role, _text(said.content), calls, said.tool_call_id or "", name if tool else ""
     )
-
-
-def _called_name(call_id: str | None, all_said: Sequence[Said]) -> str:
-    """Some templates want the name with a result, which OpenAI's clients do not send."""
-    calls = (call for said in all_said for call in said.tool_calls or ())
-    return next((c.function.name for c in calls if call_id and c.id == call_id), "")
 
 
 def _text(content: str | tuple[Part, ...] | None) -> str:

@@ -53,7 +53,7 @@ class ChatShape:
         self._num_calls: dict[int, int] = {}
 
     def whole(self, head: Head, pieces: Sequence[Piece], usage: Usage) -> dict[str, Any]:
-        choices = [self._choice(c, _of(pieces, c)) for c in _choices(pieces)]
+        choices = [self._choice(head, c, _of(pieces, c)) for c in _choices(pieces)]
         return {**_head(head, "chat.completion"), "choices": choices, "usage": usage_of(usage)}
 
     def chunk(self, head: Head, piece: Piece) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class ChatShape:
     def last(self, head: Head, usage: Usage) -> dict[str, Any]:
         return {**_head(head, "chat.completion.chunk"), "choices": [], "usage": usage_of(usage)}
 
-    def _choice(self, choice: int, pieces: Sequence[Piece]) -> dict[str, Any]:
+    def _choice(self, head: Head, choice: int, pieces: Sequence[Piece]) -> dict[str, Any]:
         text = "".join(p.text for p in pieces)
         calls = [call for p in pieces for call in p.calls]
         message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
@@ -86,7 +86,7 @@ class ChatShape:
             message["content"] = text or None
             message["tool_calls"] = [
                 {k: v for k, v in call.items() if k != "index"}
-                for call in _calls(None, choice, calls, 0)
+                for call in _calls(head, choice, calls, 0)
             ]
         return {
             "index": choice,
@@ -166,14 +166,12 @@ def _head(head: Head, kind: str) -> dict[str, Any]:
     return {"id": head.id, "object": kind, "created": head.created, "model": head.model}
 
 
-def _calls(
-    head: Head | None, choice: int, calls: Iterable[Call], first: int
-) -> list[dict[str, Any]]:
-    """Ids are those of one answer; clients send them back with the results."""
+def _calls(head: Head, choice: int, calls: Iterable[Call], first: int) -> list[dict[str, Any]]:
+    """Ids are this answer's alone; clients send them back with the results."""
     return [
         {
             "index": number,
-            "id": f"call_{choice}_{number}" + (f"_{head.id[-8:]}" if head else ""),
+            "id": f"call_{choice}_{number}_{head.id[-8:]}",
             "type": "function",
             "function": {"name": call.name, "arguments": call.arguments},
         }

@@ -19,6 +19,8 @@ from ..version_store import UnknownVersion, VersionStore
 from ..versions import INSTALLED, Activation, Ref, Version
 
 DRAWN_WITHIN_S: Final = 60.0
+MAX_DIGITS: Final = 9
+"""Of a version's number; Python reads no number of thousands of digits."""
 MAX_DRAWN: Final = 64
 """Diagrams that are kept."""
 
@@ -114,7 +116,7 @@ def read_ref(text: str) -> Ref:
         UnknownVersion: it is none of them.
     """
     name, _, number = text.partition("@")
-    if number.isdecimal():
+    if number.isdecimal() and len(number) <= MAX_DIGITS:
         return Ref(name, int(number))
     if number in ("", "installed"):
         return Ref(name)

@@ -39,7 +39,11 @@ class Viewer:
         try:
             self._changes.put_nowait(change)
         except asyncio.QueueFull:
-            self._needs_all = True
+            self.begin_again()
+
+    def begin_again(self) -> None:
+        """Next, or after the change that is waited for now, comes the whole scene."""
+        self._needs_all = True
 
     def __aiter__(self) -> Self:
         return self
@@ -110,6 +114,8 @@ class Live:
             await moves.unsubscribe()
             await beats.unsubscribe()
             self.scene.clear()
+            for viewer in self._viewers:  # who came meanwhile, and saw what is forgotten now
+                viewer.begin_again()
 
     async def _tell(self) -> None:
         renewed_s = float("-inf")

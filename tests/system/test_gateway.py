@@ -11,6 +11,7 @@ import aiohttp
 import openai
 import pytest
 
+from bus.interface import Message
 from bus.messages import Sampling
 from engine.fake import FakeRunner, fake_card
 from tests.system.fleet import fake_model, fleet
@@ -31,9 +32,11 @@ def user(content: str = PROMPT) -> Any:
 
 
 @contextmanager
-def told(kind: type[openai.APIStatusError], words: str) -> Iterator[None]:
-    with pytest.raises(kind, match=words):
-        yield
+def told(
+    kind: type[openai.APIStatusError], words: str
+) -> Iterator[pytest.ExceptionInfo[openai.APIStatusError]]:
+    with pytest.raises(kind, match=words) as caught:
+        yield caught
 
 
 async def test_a_chat_is_answered_whole_and_streamed_with_the_same_text() -> None:
@@ -129,6 +132,67 @@ async def test_what_is_wrong_is_told_as_openais_own_errors() -> None:
         await system.idle()
 
 
+@pytest.mark.parametrize(
+    ("path", "given", "words"),
+    [
+        ("completions", {"prompt": "a", "seed": 10**30}, "a number of the request is too large"),
+        ("completions", {"prompt": ["a", "b"], "seed": 10**30}, "too large"),
+        ("completions", {"prompt": [10**30]}, "too large"),
+        ("chat/completions", {"messages": user(), "logit_bias": {10**30: 1}}, "too large"),
+        ("chat/completions", {"messages": user(), "tools": [{"function": None}]}, "is an object"),
+    ],
+)
+async def test_nonsense_in_a_body_is_the_askers_fault(
+    path: str, given: dict[str, Any], words: str
+) -> None:
+    async with fleet(fake_model()) as system, gateway(system) as host:
+        async with aiohttp.ClientSession() as session, asyncio.timeout(10):
+            answer = await session.post(f"{host.url}/v1/{path}", json={"model": "fake", **given})
+            error = (await answer.json())["error"]
+
+        assert (answer.status, error["type"]) == (400, "invalid_request_error")
+        assert words in error["message"]
+        await system.idle()
+
+
+async def test_a_prompt_that_the_broker_does_not_take_is_too_large_and_not_to_be_tried_again() -> (
+    None
+):
+    async with fleet(fake_model()) as system, gateway(system) as host, client(host) as ai:
+        system.broker.max_payload = 1 << 10
+
+        with told(openai.APIStatusError, "at most 1024") as caught:
+            await ai.completions.create(model="fake", prompt="x" * 2000)
+
+        assert (caught.value.status_code, caught.value.code) == (413, "request_too_large")
+
+
+async def test_nonsense_in_a_header_or_a_path_is_the_askers_fault() -> None:
+    async with fleet(fake_model()) as system, gateway(system, "secret") as host:
+        key = b"Authorization: Bearer secret"
+
+        statuses = [
+            await status(host.url, b"/v1/models", b"Authorization: Bearer \xff"),
+            await status(host.url, b"/live/page/" + b"a" * 300 + b".js"),
+            await status(host.url, b"/live/strategies/disaggregated@" + b"9" * 5000, key),
+        ]
+
+        assert statuses == [401, 404, 404]
+
+
+async def status(url: str, path: bytes, *headers: bytes) -> int:
+    """Of a request as no client would make it."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    lines = (b"GET " + path + b" HTTP/1.1", b"Host: x", b"Connection: close", *headers)
+    writer.write(b"\r\n".join(lines) + b"\r\n\r\n")
+    async with asyncio.timeout(10):
+        said = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return int(said.split()[1])
+
+
 async def test_a_flow_that_fails_in_the_midst_ends_its_stream_with_an_error() -> None:
     async with (
         fleet(fake_model(step_s=0.02), {"e0": "both"}, "data_parallel") as system,
@@ -145,26 +209,35 @@ async def test_a_flow_that_fails_in_the_midst_ends_its_stream_with_an_error() ->
             async for _ in stream:
                 pass
 
+        async with aiohttp.ClientSession() as session:
+            metrics = await (await session.get(f"{host.url}/metrics")).text()
+        ended = [line for line in metrics.splitlines() if "request_duration_seconds_count" in line]
+        assert [('error_type="500"' in line, line[-2:]) for line in ended] == [(True, " 1")]
+
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_goes_away_cancels_its_flow(stream: bool) -> None:
     async with fleet(fake_model(step_s=0.02)) as system, gateway(system) as host:
         body = {"model": "fake", "prompt": PROMPT, "max_tokens": 900, "stream": stream}
-        async with aiohttp.ClientSession() as session:
-            asking = asyncio.create_task(session.post(f"{host.url}/v1/completions", json=body))
-            async with asyncio.timeout(5):
-                while not system.router.flows:  # noqa: ASYNC110 - a router tells nobody of a flow
-                    await asyncio.sleep(0.01)
-                if stream:
-                    (await asking).close()
-                else:
-                    asking.cancel()
-                    await asyncio.gather(asking, return_exceptions=True)
+        begun = asyncio.Event()
 
-                while system.router.flows:  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+        async def on_command(message: Message) -> None:
+            begun.set()
+
+        await system.client.bus.subscribe("ms.engine.*.StartGenerate", on_command)
+        async with aiohttp.ClientSession() as session, asyncio.timeout(10):
+            asking = asyncio.create_task(session.post(f"{host.url}/v1/completions", json=body))
+            await begun.wait()
+            assert len(system.router.flows) == 1
+            if stream:
+                (await asking).close()
+            else:
+                asking.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asking
+
+            await system.ended()
         assert dict(system.router.statistics().outcomes) == {"cancelled": 1}
-        await system.idle()
 
 
 async def test_without_a_key_only_health_is_told() -> None:

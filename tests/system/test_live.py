@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import aiohttp
+
+from actors.gateway.live import ASSETS, PAGE
 from bus.interface import Message
 from bus.memory import MemoryBus
 from bus.public import GenerateRequest
@@ -87,3 +90,19 @@ async def test_a_flow_is_looked_at_while_it_goes_on_and_when_it_is_over() -> Non
         assert [t for t, _ in over["answers"][0]["tokens"]] == tokens
         assert over["answers"][0]["tokens"][0][1] == f"{tokens[0]} "
         assert "send StartGenerate" in {bar["name"] for bar in over["bars"]}
+
+
+async def test_the_page_loads_nothing_from_outside_and_nothing_is_taken_for_a_script() -> None:
+    async with fleet(fake_model()) as system, gateway(system, "key") as host:
+        async with aiohttp.ClientSession() as session:
+            answers = [
+                await session.get(f"{host.url}{path}") for path in (PAGE, f"{ASSETS}main.js")
+            ]
+
+        kinds = [answer.content_type for answer in answers]
+        assert kinds == ["text/html", "text/javascript"]
+        for answer in answers:
+            policy = answer.headers["Content-Security-Policy"].split("; ")
+            assert {"default-src 'none'", "script-src 'self'", "base-uri 'none'"} <= set(policy)
+            assert "unsafe" not in str(policy)
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"

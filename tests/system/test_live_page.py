@@ -11,6 +11,7 @@ import pytest
 
 from bus.fleet import Role
 from bus.public import GenerateRequest
+from orchestrations.registry import FOLDER
 from tests.system.chromium import HOW, Tab, browser, find, tab
 from tests.system.fleet import Fleet, fake_model, fleet
 from tests.system.gateway import gateway
@@ -49,8 +50,10 @@ LONG = 900
 """Tokens of an answer that takes a minute: it is cancelled when what it is for has been seen."""
 
 
-def ask(system: Fleet, num_tokens: int) -> asyncio.Task[object]:
-    asked = GenerateRequest(PROMPT, max_tokens=num_tokens, orchestration="disaggregated")
+def ask(
+    system: Fleet, num_tokens: int, orchestration: str = "disaggregated"
+) -> asyncio.Task[object]:
+    asked = GenerateRequest(PROMPT, max_tokens=num_tokens, orchestration=orchestration)
     return asyncio.create_task(system.ask(asked))
 
 
@@ -111,6 +114,62 @@ async def test_all_of_it_is_reached_by_keyboard(chromium: str) -> None:
         assert more > fewer
         assert "def disaggregated(state: State, event: Event) -> Step:" in source
         assert (rows, theme) == (3, "dark")
+
+
+REFUSING = """
+const real = window.fetch;
+window.fetch = (path, ...rest) => path.startsWith("/live/diagrams/data_parallel")
+  ? Promise.resolve(new Response('{"error": {"message": "it cannot be drawn"}}', {status: 422}))
+  : real(path, ...rest);
+"""
+
+
+async def test_of_a_strategy_that_cannot_be_drawn_no_other_ones_picture_is_shown(
+    chromium: str,
+) -> None:
+    async with page_before_a_fleet(chromium) as (system, page):
+        await page.run(REFUSING)
+        await ask(system, 2)
+        await page.until("document.querySelector('[data-state=Sending]') !== null")
+
+        await ask(system, 2, "data_parallel")
+        await page.until("document.querySelectorAll('[role=tab]').length === 2")
+        await page.run(
+            "[...document.querySelectorAll('[role=tab]')]"
+            ".find(tab => tab.dataset.ref.startsWith('data_parallel')).click()"
+        )
+        told = await page.until(
+            "!document.getElementById('empty').hidden && document.getElementById('empty').innerText"
+        )
+        drawn = await page.run("document.getElementById('diagram').children.length")
+
+        assert (told, drawn) == ("it cannot be drawn", 0)
+
+
+async def test_what_somebody_wrote_is_never_markup(chromium: str) -> None:
+    evil = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
+    async with page_before_a_fleet(chromium) as (system, page):
+        source = (FOLDER / "disaggregated.py").read_text() + f"# {evil}\n"
+        await system.versions.add("disaggregated", source, evil, evil)
+        await ask(system, 2)
+        await page.until("document.getElementById('source') !== null")
+
+        await page.press("s")
+        link = (
+            "[...document.querySelectorAll('#drawer .link')]"
+            ".find(link => link.textContent === 'disaggregated@1')"
+        )
+        await page.until(f"{link} !== undefined")
+        await page.run(f"{link}.click()")
+        await page.until("document.querySelector('[data-source=\"disaggregated@1\"]') !== null")
+        shown = await page.run("document.querySelector('[data-source]').textContent")
+        table = await page.run("document.querySelector('#drawer .versions').textContent")
+        made = await page.run("document.querySelectorAll('#drawer img, #drawer script').length")
+        title = await page.run("document.title")
+
+        assert shown.endswith(f"# {evil}")
+        assert table.count(evil) == 2
+        assert (made, title) == (0, "microserve")
 
 
 async def test_where_there_are_keys_the_page_asks_for_one(chromium: str) -> None:

@@ -28,6 +28,13 @@ class Caller:
         async with self._session.post(url, json=body) as answer:
             return answer.status, await answer.json()
 
+    async def until(self, engine: str, sign: str) -> None:
+        """This of the engine's statistics is not zero."""
+        statistics = self.system.members[engine].engine.statistics
+        async with asyncio.timeout(5):
+            while not getattr(statistics(), sign):  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+
 
 @asynccontextmanager
 async def caller(step_s: float = 0.0, idle_s: float = IDLE_S) -> AsyncIterator[Caller]:
@@ -95,14 +102,15 @@ async def test_a_client_that_goes_away_in_a_call_releases_its_flow_everywhere(
         if is_prepared:
             await router.call("d0", "prep_recv", end=-1)
         asking = asyncio.create_task(router.call("d0", "start_generate", max_tokens=900))
-        engine = router.system.members["d0"].engine
-        async with asyncio.timeout(5):
-            while not getattr(engine.statistics(), sign):  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0.01)
+        await router.until("d0", sign)
 
         asking.cancel()
 
-        await asyncio.gather(asking, return_exceptions=True)  # and no page is held at the end
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await router.system.idle()  # no page is held, and nothing goes on
+        statistics = router.system.members["d0"].engine.statistics()
+        assert (statistics.running, statistics.expecting) == (0, 0)
 
 
 async def test_a_flow_that_nobody_goes_on_with_is_swept_and_its_pages_are_free() -> None:
@@ -113,3 +121,57 @@ async def test_a_flow_that_nobody_goes_on_with_is_swept_and_its_pages_are_free()
         status, refused = await router.call("d0", "start_generate", flow=prepared["flow"])
 
         assert (status, refused["error"]["code"]) == (404, "no_such_flow")
+
+
+async def test_a_call_that_is_made_twice_leaves_the_first_one_alone() -> None:
+    async with caller(step_s=0.02) as router:
+        _, prepared = await router.call("d0", "prep_recv", end=-1)
+        given = {"flow": prepared["flow"], "kv_addr_info": prepared["kv_addr_info"]}
+        first = asyncio.create_task(router.call("d0", "start_generate", max_tokens=9, **given))
+        await router.until("d0", "expecting")
+
+        status, again = await router.call("d0", "start_generate", max_tokens=9, **given)
+        await router.call("p0", "remote_send", end=-1, **given)
+        _, answer = await first
+
+        assert (status, again["error"]["code"]) == (409, "out_of_order")
+        assert answer["choices"][0]["text"] == expected(9)
+
+
+async def test_a_call_that_is_refused_ends_the_others_of_its_flow() -> None:
+    async with caller() as router:
+        _, prepared = await router.call("d0", "prep_recv", end=-1)
+        asking = asyncio.create_task(router.call("d0", "start_generate", flow=prepared["flow"]))
+        await router.until("d0", "expecting")
+
+        refused, _ = await router.call(
+            "p0", "remote_send", kv_addr_info=prepared["kv_addr_info"], begin=9, end=3
+        )
+        async with asyncio.timeout(10):
+            status, answer = await asking
+
+        assert refused == 400
+        assert (status, answer["error"]["code"]) == (404, "no_such_flow")
+
+
+async def test_an_engine_that_is_lost_ends_the_calls_that_wait_for_it() -> None:
+    async with caller(step_s=0.02, idle_s=1.0) as router:
+        asking = asyncio.create_task(router.call("d0", "start_generate", max_tokens=900))
+        await router.until("d0", "decode_tokens")
+
+        router.system.members.pop("d0").kill()
+        async with asyncio.timeout(20):
+            status, answer = await asking
+
+        assert (status, answer["error"]["code"]) == (503, "no_engine")
+
+
+@pytest.mark.parametrize(("engine", "verb"), [("p0", "remote_send"), ("d0", "start_generate")])
+async def test_a_flow_goes_on_with_its_own_prompt_only(engine: str, verb: str) -> None:
+    async with caller(idle_s=1.0) as router:
+        _, prepared = await router.call("d0", "prep_recv", end=-1)
+        given = {"flow": prepared["flow"], "kv_addr_info": prepared["kv_addr_info"]}
+
+        status, refused = await router.call(engine, verb, prompt="Another one", **given)
+
+        assert (status, refused["error"]["param"]) == (400, "prompt")

@@ -181,12 +181,13 @@ async def until_the_end(system: Fleet, request: GenerateRequest) -> tuple[list[i
 
 async def test_an_engine_that_nobody_commands_is_missed_by_its_beats() -> None:
     async with fleet(fake_model(), FLEETS[2]) as system, asyncio.timeout(20):
-        system.members["d0"].kill()
+        system.members.pop("d0").kill()
         while "d0" in system.router.roster.seen:  # noqa: ASYNC110 - time must pass
             await asyncio.sleep(0.01)
+        alive, commands = set(system.router.roster.seen), len(system.spans.spans)
         tokens, _ = await system.ask(GenerateRequest(prompt=prompt(9, 1), max_tokens=3))
-        del system.members["d0"]
 
+    assert (alive, commands) == ({"p0"}, 0)  # it was missed before anybody was commanded
     assert tokens == expected(GenerateRequest(prompt=prompt(9, 1), max_tokens=3))
 
 

@@ -67,7 +67,10 @@ async function showStrategy(name) {
     if (ref === name) stage.show(name, diagram, world.flows.values());
   } catch (error) {
     diagrams.delete(name);
-    $("empty").textContent = error.message;
+    if (ref === name) {
+      stage.hide();
+      $("empty").textContent = error.message;
+    }
   }
   render();
 }
@@ -173,7 +176,7 @@ const KEYS = {
   p: togglePause,
   t: () => { switchTheme(); stage.wake(); },
   "?": () => showKeys($("keys")),
-  Escape: () => pickEngine(null) ?? fleet.pick(null),
+  Escape: () => fleet.pick(null),
 };
 
 function move(key) {

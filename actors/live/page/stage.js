@@ -38,6 +38,13 @@ export class Stage {
     for (const flow of flows) if (flow.strategy === ref) this.moved(flow, null);
   }
 
+  // Of a strategy that cannot be drawn: nothing, rather than another one's picture.
+  hide() {
+    this.ref = this.diagram = this.plan = this.counts = null;
+    this.picture.replaceChildren();
+    this.clear();
+  }
+
   clear() {
     this.dots.clear();
     this.slots.clear();

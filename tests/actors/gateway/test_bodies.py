@@ -102,6 +102,26 @@ def test_several_prompts_become_several_requests() -> None:
     assert [r.max_tokens for r in completions(prompt="a")] == [16]
 
 
+def test_a_result_has_the_name_of_the_last_call_of_its_id() -> None:
+    said = [
+        message
+        for name in ("rain", "snow")
+        for message in (
+            {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": name}}]},
+            {"role": "tool", "content": "yes", "tool_call_id": "c"},
+        )
+    ]
+
+    assert [m.name for m in chat(messages=said).messages or ()] == ["", "rain", "", "snow"]
+
+
+def test_more_prompts_than_routers_take_are_refused_but_not_so_many_tokens() -> None:
+    with pytest.raises(HttpError, match="2049 prompts; at most 2048"):
+        completions(prompt=["a"] * 2049)
+
+    assert len(completions(prompt=[1] * 2049)) == 1
+
+
 @pytest.mark.parametrize(
     ("given", "words", "param"),
     [
@@ -109,6 +129,8 @@ def test_several_prompts_become_several_requests() -> None:
         ({"temperature": "hot"}, "Expected `float", "temperature"),
         ({"response_format": {"type": "xml"}}, "response_format is", "response_format"),
         ({"tool_choice": "required"}, "there is no tool", "tool_choice"),
+        ({"tools": [{"function": "rain"}]}, "function is an object", "tools"),
+        ({"tools": [{"function": {"name": []}}], "tool_choice": "required"}, "its name", "tools"),
         ({"top_logprobs": 2}, "needs logprobs", "top_logprobs"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},

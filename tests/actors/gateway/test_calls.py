@@ -10,6 +10,7 @@ from actors.gateway.calls import Call, CallReader
 
 RAIN = '{"name": "rain", "arguments": {"city": "Bonn"}}'
 CALL = Call("rain", '{"city": "Bonn"}')
+HALF = r'{"name": "rain", "arguments": {"city": "\ud800"}}'
 ANSWERS = [
     ("Plain text, with a < b.", "Plain text, with a < b.", []),
     (f"I look.<tool_call>\n{RAIN}\n</tool_call>", "I look.", [CALL]),
@@ -22,6 +23,8 @@ ANSWERS = [
     ("<tool_call>oh</tool_call>!", "<tool_call>oh</tool_call>!", []),
     (f"<tool_call>{RAIN}", "", [CALL]),
     ("<tool_ca", "<tool_ca", []),
+    ('{"name": ["rain"], "arguments": {}}', '{"name": ["rain"], "arguments": {}}', []),
+    (HALF, HALF, []),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import pytest
 
@@ -12,7 +13,7 @@ from actors.clock import monotone
 from actors.live.looking import BEHIND, Live, Viewer
 from actors.live.scene import Change, Scene, Whole
 from bus.codec import decode, encode
-from bus.interface import Message
+from bus.interface import Handler, Message, Subscription, SubscriptionStatistics
 from bus.memory import MemoryBroker, MemoryBus
 from bus.messages import Beat
 from bus.moves import Moves, Sighting, Watching
@@ -88,12 +89,67 @@ async def test_when_nobody_looks_any_more_nothing_is_heard() -> None:
                 if told.engines:
                     break
         while looking.scene.engines:  # noqa: ASYNC110 - it forgets at its next turn
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
 
         await router.bus.publish("ms.beat.e0", BEAT)
         await router.bus.flush()
 
         assert looking.scene.engines == ()
+
+
+async def test_who_comes_while_all_is_being_forgotten_sees_nothing_that_is_over() -> None:
+    broker = MemoryBroker()
+    async with SlowToPart(broker) as ours, MemoryBus(broker) as theirs, asyncio.timeout(30):
+        router, looking = Router(theirs), Live(ours, Subjects(), monotone())
+        await router.listen()
+        running = asyncio.create_task(looking.run())
+        with looking.look() as first:
+            await router.watched.get()
+            await router.tell(1, whole=True)
+            async for told in first:
+                if told.flows:
+                    break
+        await ours.is_parting.wait()
+
+        with looking.look() as second:
+            stale = await anext(second)
+            ours.may_part.set()
+            await router.watched.get()
+            while not isinstance(again := await anext(second), Whole):
+                pass
+
+        assert stale.flows == (SEEN,)
+        assert again.flows == ()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+class SlowToPart(MemoryBus):
+    """Ends no subscription before it may."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        super().__init__(broker)
+        self.is_parting, self.may_part = asyncio.Event(), asyncio.Event()
+
+    async def subscribe(  # type: ignore[override] # it is a Subscription, as `Bus` wants it
+        self, subject: str, handler: Handler, *, queue: str = "", max_pending: int = 65_536
+    ) -> Subscription:
+        found = await super().subscribe(subject, handler, queue=queue, max_pending=max_pending)
+        return Parting(self, found)
+
+
+@dataclass
+class Parting:
+    bus: SlowToPart
+    subscription: Subscription
+
+    async def unsubscribe(self) -> None:
+        self.bus.is_parting.set()
+        await self.bus.may_part.wait()
+        await self.subscription.unsubscribe()
+
+    def statistics(self) -> SubscriptionStatistics:
+        return self.subscription.statistics()
 
 
 async def test_a_viewer_who_is_far_behind_gets_the_whole_scene_again() -> None:
