@@ -100,7 +100,7 @@ async def test_when_nobody_looks_any_more_nothing_is_heard() -> None:
 async def test_who_comes_while_all_is_being_forgotten_sees_nothing_that_is_over() -> None:
     broker = MemoryBroker()
     async with SlowToPart(broker) as ours, MemoryBus(broker) as theirs, asyncio.timeout(30):
-        router, looking = Router(theirs), Live(ours, Subjects(), monotone())
+        router, looking = Router(broker, theirs, ours), Live(ours, Subjects(), monotone())
         await router.listen()
         running = asyncio.create_task(looking.run())
         with looking.look() as first:
