@@ -38,7 +38,7 @@ INLINE void few_rows(int rows, const int wide, const float *x, long ldx, struct 
     switch (rows) {
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
 #if defined(__AVX512F__)
-        CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+        CASE(7) CASE(8)
 #endif
     }
 }
@@ -49,7 +49,7 @@ INLINE void product(long rows, int num_panels, const float *x, long ldx, struct 
                     float *out, long ldo, int add) {
     for (long r = 0, few; r < rows; r += few) {
         long tiles = (rows - r + ROWS - 1) / ROWS;
-        few = (rows - r + tiles - 1) / tiles; /* rather 8 and 8 than 12 and 4 */
+        few = (rows - r + tiles - 1) / tiles; /* rather 5 and 5 than 8 and 2 */
         if (num_panels == PANELS)
             few_rows(few, WIDE, x + r * ldx, ldx, w, out + r * ldo, ldo, add);
         else

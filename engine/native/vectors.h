@@ -6,7 +6,7 @@
 #include <string.h>
 
 #if defined(__AVX512F__)
-enum { WIDTH = 16, ROWS = 12, PANELS = 2 };
+enum { WIDTH = 16, ROWS = 8, PANELS = 2 };
 #elif defined(__AVX2__) && defined(__FMA__)
 enum { WIDTH = 8, ROWS = 6, PANELS = 1 };
 #elif defined(__aarch64__)
