@@ -39,6 +39,18 @@ class Layer(Struct, frozen=True):
     feed_forward: FeedForward
 
 
+class Unfinished(Struct, frozen=True):
+    """Tokens whose keys and values are in the pages of a layer that has yet to be gone through."""
+
+    x: Tensor
+    """What the layer was given, ``[tokens, hidden_size]``."""
+    queries: Tensor
+    """Turned, ``[tokens, num_heads, head_dim]``."""
+
+    def select(self, places: Tensor) -> Unfinished:
+        return Unfinished(self.x.index_select(0, places), self.queries.index_select(0, places))
+
+
 class Decoder(Struct, frozen=True):
     """All weights of one model."""
 
@@ -49,30 +61,38 @@ class Decoder(Struct, frozen=True):
     norm: Norm
     head: Linear
 
-    def hidden(
+    def fill(
         self,
         tokens: Tensor,
         paged: Attending,
         caches: Sequence[Tensor],
         on_layer: OnLayer,
-    ) -> Tensor:
-        """``[tokens, hidden_size]`` after the last layer; fills every layer's pages on the way.
+    ) -> Unfinished:
+        """Fill every layer's pages. What is left of the last layer, `finish` computes, of the
+        tokens that something is to be known of.
 
         ``on_layer`` hears of each layer when its pages are written.
         """
         x = self.embedding.index_select(0, tokens)
+        last = len(self.layers) - 1
         for index, (layer, cache) in enumerate(zip(self.layers, caches, strict=True)):
             queries = self._write(layer, x, paged, cache)
             on_layer(index)
-            window = layer.attention.window
-            found = paged.attend(cache, queries, self.config.num_kv_heads, window)
-            x = layer.attention.output(found.flatten(1), x)
-            x = self._feed_forward(layer, x)
-        return x
+            if index < last:
+                x = self._go_on(layer, Unfinished(x, queries), paged, cache)
+        return Unfinished(x, queries)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """``[rows, hidden_size]`` to float32 ``[rows, vocab_size]``."""
+    def finish(self, tokens: Unfinished, paged: Attending, cache: Tensor) -> Tensor:
+        """float32 logits ``[tokens, vocab_size]``; ``cache`` is the last layer's."""
+        hidden = self._go_on(self.layers[-1], tokens, paged, cache)
         return self.head(self.norm(hidden)).float()
+
+    def _go_on(self, layer: Layer, tokens: Unfinished, paged: Attending, cache: Tensor) -> Tensor:
+        """The layer's result, of tokens whose keys and values are in its pages."""
+        heads, window = self.config.num_kv_heads, layer.attention.window
+        found = paged.attend(cache, tokens.queries, heads, window)
+        x = layer.attention.output(found.flatten(1), tokens.x)
+        return self._feed_forward(layer, x)
 
     def _write(self, layer: Layer, x: Tensor, paged: Attending, cache: Tensor) -> Tensor:
         """Put this layer's keys and values into the pages; the queries come back."""

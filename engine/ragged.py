@@ -106,6 +106,17 @@ def lay_out_tokens(rows: Sequence[Row], page_size: int) -> Batch:
     )
 
 
+def asked_of(rows: Sequence[Row]) -> list[Row]:
+    """The ends of rows, of those tokens alone that something is to be known of: each token of a
+    prompt has to be in the pages, but what the last layer makes of it is looked at for its last
+    token only."""
+    return [
+        replace(row, tokens=row.tokens[-asked:], position=_length(row) - asked)
+        for row in rows
+        if (asked := len(row.choices))
+    ]
+
+
 def within(batch: Batch, window: int | None) -> Batch:
     """The batch as a layer sees it whose tokens look back at ``window`` tokens, themselves
     included: what no token of a row looks at is not gathered. None: at all of them."""

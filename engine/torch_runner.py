@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -10,13 +11,14 @@ from torch import Tensor
 
 from bus.transfers import PoolShape
 
-from .arithmetic import Arithmetic, Linear, Paging
+from .arithmetic import Arithmetic, Attending, Linear, Paging
 from .checkpoint import Checkpoint
 from .decoder import load_decoder
 from .dtypes import DTYPES
 from .huge_memory import huge_empty
 from .lora import Adapters
 from .model_files import ModelFiles
+from .ragged import asked_of
 from .rope import inverse_frequencies
 from .runner import ModelCard, OnLayer, Row, Sampled
 from .sampler import choose
@@ -90,12 +92,20 @@ class TorchRunner:
         return self._arithmetic.linear(weight, None)
 
     def _forward(self, rows: list[Row], on_layer: OnLayer | None) -> Tensor:
-        self._adapters.route(rows)
-        paged = self._arithmetic.attention(rows, self._paging)
+        paged = self._paged(rows)
         tokens = torch.from_numpy(paged.batch.tokens).to(self._device)
-        hidden = self._decoder.hidden(tokens, paged, self._caches, self._telling(on_layer))
-        ends = torch.from_numpy(paged.batch.ends).to(self._device)
-        return self._decoder.logits(hidden.index_select(0, ends))
+        left = self._decoder.fill(tokens, paged, self._caches, self._telling(on_layer))
+        if not len(paged.batch.ends):
+            return left.x.new_empty((0, self._card.vocab_size), dtype=torch.float32)
+        if len(paged.batch.ends) < len(tokens):
+            left = left.select(torch.from_numpy(paged.batch.ends).to(self._device))
+            paged = self._paged(asked_of(rows))
+        return self._decoder.finish(left, paged, self._caches[-1])
+
+    def _paged(self, rows: Sequence[Row]) -> Attending:
+        """From here on, the tokens of these rows are computed."""
+        self._adapters.route(rows)
+        return self._arithmetic.attention(rows, self._paging)
 
     def _telling(self, on_layer: OnLayer | None) -> OnLayer:
         if on_layer is None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.messages import Sampling
-from engine.ragged import GROUP_SLOTS, lay_out, lay_out_tokens
+from engine.ragged import GROUP_SLOTS, asked_of, lay_out, lay_out_tokens
 from engine.runner import Choice, Row
 
 
@@ -34,6 +34,19 @@ def test_rows_stand_behind_each_other_with_the_slots_of_their_pages() -> None:
     (group,) = batch.singles
     assert group.tokens.tolist() == [3]
     assert group.slots.tolist() == [[0, 1, 2, 3, 72]]
+
+
+def test_the_ends_of_rows_are_asked_about_where_they_are() -> None:
+    tokens, pages = np.arange(100, 106, dtype=np.int32), np.array([5, 1, 7], np.int32)
+    several = Row(tokens, 3, pages, (Choice(Sampling(), tokens, 6),) * 2)
+
+    asked = asked_of([row(3, 2, [5, 1], asks=False), several, row(1, 4, [0, 9])])
+
+    assert [(r.tokens.tolist(), r.position, len(r.choices)) for r in asked] == [
+        ([104, 105], 7, 2),
+        ([100], 4, 1),
+    ]
+    assert lay_out(asked, page_size=4).slots.tolist() == [11, 56, 72]
 
 
 def test_who_finds_contexts_by_their_pages_gets_no_slots_of_them() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from msgspec import field
+from torch import Tensor
 
 from bus.messages import Sampling
 from bus.transfers import PoolShape
@@ -16,6 +18,7 @@ from engine.checkpoint import Checkpoint
 from engine.model_errors import BrokenModel, UnsupportedModel
 from engine.model_files import ModelFiles, open_model
 from engine.runner import Choice, Ids, Row
+from engine.torch_arithmetic import TorchArithmetic
 from engine.torch_runner import TorchRunner
 
 from .checkpoints import FAMILIES, VOCAB_SIZE, tiny_checkpoint, tiny_model
@@ -174,6 +177,31 @@ def test_only_rows_that_ask_get_a_token_and_results_keep_the_order(
     assert results == [(), alone[0]]
     assert runner.run([Row(one, 0, Pages(3).take(20))]) == [()]
     assert runner.run([]) == []
+
+
+class CountingTorch(TorchArithmetic, frozen=True):
+    """Notes how many tokens each layer's feed-forward network sees."""
+
+    counts: list[int] = field(default_factory=list)
+
+    def gated(self, gate: Tensor, up: Tensor) -> Tensor:
+        self.counts.append(len(gate))
+        return super().gated(gate, up)
+
+
+def test_the_last_layer_is_gone_through_by_those_tokens_alone_that_are_asked_about(
+    checkpoint: Callable[[str], ModelFiles],
+) -> None:
+    files, pages = checkpoint("llama"), Pages()
+    counting = CountingTorch(torch.device("cpu"), torch.float32)
+    runner = TorchRunner(files, files.pool_shape(NUM_PAGES, PAGE_SIZE), arithmetic=counting)
+    silent = Row(random_ids(40), 0, pages.take(40))
+    asking = [row(random_ids(n, seed=n), 0, n, pages.take(n)) for n in (30, 1)]
+
+    runner.run([silent, *asking])
+    runner.run([silent])
+
+    assert counting.counts == [71, 71, 2, 40, 40]
 
 
 def test_every_layer_is_told_when_its_pages_are_written_and_not_before(
