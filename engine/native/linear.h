@@ -5,7 +5,7 @@
 #include "tiles.h"
 
 /* Rows that stay in a core's second-level cache while all panels pass. */
-enum { BLOCK_ROWS = 96 };
+enum { BLOCK_ROWS = 128 };
 /* Rows of panels that are multiplied at once; numbers of quantised weights that share a scale. */
 enum { STRETCH = 128, GROUP = 32 };
 /* With fewer rows a processor is ahead by itself, and hindered by being told (measured). */
