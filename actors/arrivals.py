@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from bus.public import Rejected
+from observability.beginning import begin_trace
 from observability.sampling import Sampling
-from observability.untraced import begin_trace
 from orchestrations.machine import common
 
 from .admission import Waiter
@@ -46,7 +48,7 @@ class Arrivals:
             return [self._unknown(asked), *choice.effects]
         flow.serving = choice.serving
         if flow.trace.records:
-            flow.trace.about(request_attributes(asked, flow.serving.ref))
+            flow.trace.about(partial(request_attributes, asked, flow.serving.ref))
         self._table.flows[flow.id] = flow
         return [*choice.effects, *self._gate.arrive(flow, asked.tag, now)]
 

@@ -27,8 +27,8 @@ from bus.messages import (
 )
 from bus.prefixes import chain
 from bus.tokens import Tokens
+from observability.beginning import Trace
 from observability.logs import about
-from observability.untraced import Trace
 from orchestrations.machine import Done, Idle, Instruction, State
 
 from .admission import Waiter

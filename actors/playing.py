@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 
 from msgspec import Struct
 
@@ -88,7 +89,7 @@ class Player:
         flow.fault = "no_engine" if step.no_engine else "internal"
         before, flow.state, flow.active_s = flow.state, step.state, now
         flow.stepped(event, step.commands, now)
-        why = reasons(event, step.commands) if flow.trace.records else None
+        why = partial(reasons, event, step.commands) if flow.trace.records else None
         flow.trace.moved(_name(before), _name(event), _name(flow.state), now, why)
         self._table.history.moved(
             flow.serving.ref.name, (_name(before), _name(event), _name(flow.state))
@@ -112,7 +113,7 @@ class Player:
         self._table.history.ended(flow, done.outcome, now)
         error = None if done.outcome in WELL else done.message
         log_end(flow, done.outcome, error, now)
-        told = end_attributes(flow, event) if flow.trace.records else None
+        told = partial(end_attributes, flow, event) if flow.trace.records else None
         flow.trace.ended(done.outcome, now, told, error)
         spans = tuple(flow.trace.drain())
         self._table.lookout.ended(flow, spans, now)

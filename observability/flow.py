@@ -17,19 +17,18 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, TypeAlias
 
-from msgspec import Struct
-
 from . import names
-from .sampling import Sampling
+from .open_span import OpenSpan
 from .spans import (
-    Attribute,
     Attributes,
     Kind,
     Link,
     Span,
     SpanContext,
     SpanEvent,
+    Told,
     derive,
+    read,
     trace_id_of,
 )
 
@@ -39,36 +38,6 @@ MAX_FINISHED: Final = 256
 
 Key: TypeAlias = tuple[str, str, int]
 """Verb, engine, attempt: one command of a flow."""
-
-
-class _Open(Struct):
-    """A span that has begun and not ended."""
-
-    context: SpanContext
-    parent: SpanContext | None
-    name: str
-    kind: Kind
-    begin_s: float
-    attributes: dict[str, Attribute]
-    links: tuple[Link, ...] = ()
-
-    def closed(
-        self, now: float, error: str | None = None, events: tuple[SpanEvent, ...] = ()
-    ) -> Span:
-        """Ends now, but never before it began: clocks have been seen to step back."""
-        return Span(
-            self.context,
-            self.parent,
-            self.name,
-            self.kind,
-            self.begin_s,
-            max(now, self.begin_s),
-            self.attributes,
-            events,
-            self.links,
-            error,
-            names.ROUTER_SERVICE,
-        )
 
 
 class FlowTrace:
@@ -83,23 +52,18 @@ class FlowTrace:
     gives contexts for the headers and no spans.
     """
 
-    def __init__(
-        self, flow: str, parent: SpanContext | None, now: float, tail: Sampling | None = None
-    ) -> None:
-        """With ``tail`` it goes out as *not sampled*, and whether it is kept is decided at its
-        end."""
+    def __init__(self, flow: str, parent: SpanContext | None, now: float) -> None:
         self._flow = flow
         self._trace_id = parent.trace_id if parent else trace_id_of(flow)
-        self._sampled = tail is None and (parent.sampled if parent else True)
-        self._tail = tail
+        self._sampled = parent.sampled if parent else True
         self._num_opened = 0
         self._finished: deque[Span] = deque()
         self._num_dropped = 0
         self._events: list[SpanEvent] = []
         self._num_dropped_events = 0
-        self._state: _Open | None = None
+        self._state: OpenSpan | None = None
         self._state_gave_commands = False
-        self._commands: dict[Key, _Open] = {}
+        self._commands: dict[Key, OpenSpan] = {}
         self._attempt: int | None = None
         self._newest: SpanContext | None = None
         self._over = False
@@ -113,27 +77,26 @@ class FlowTrace:
     @property
     def records(self) -> bool:
         """Whether anything that is said of it may be seen."""
-        return self._sampled or self._tail is not None
+        return self._sampled
 
-    def about(self, attributes: Attributes) -> None:
+    def about(self, told: Told) -> None:
         """What the root says of the request, besides what `ended` adds."""
-        self._root.attributes.update(attributes)
+        self._root.attributes.update(read(told))
 
-    def moved(
-        self, before: str, event: str, after: str, now: float, attributes: Attributes | None = None
-    ) -> None:
+    def moved(self, before: str, event: str, after: str, now: float, told: Told = None) -> None:
         """The strategy went from state ``before`` to ``after`` because of ``event``.
 
-        ``attributes`` say why: the candidates and their scores, the tokens matched.
+        ``told`` says why: the candidates and their scores, the tokens matched.
         """
         if self._over:
             return
-        told = {"before": before, "event": event, "after": after, **(attributes or {})}
-        self._happened(SpanEvent(names.TRANSITION, now, told))
+        why = read(told)
+        transition = {"before": before, "event": event, "after": after, **why}
+        self._happened(SpanEvent(names.TRANSITION, now, transition))
         if before != after:
             self._leave_state(now)
             self._state = self._open(
-                after, "internal", self.context, now, {names.STATE: after, **(attributes or {})}
+                after, "internal", self.context, now, {names.STATE: after, **why}
             )
             self._state_gave_commands = False
 
@@ -163,13 +126,13 @@ class FlowTrace:
         engine: str,
         attempt: int,
         now: float,
-        attributes: Attributes | None = None,
+        told: Told = None,
         error: str | None = None,
     ) -> None:
         """The command's completion event arrived; ``error`` where it was refused or lost."""
         command = self._commands.pop((verb, engine, attempt), None)
         if command is not None:
-            command.attributes.update(attributes or {})
+            command.attributes.update(read(told))
             self._finish(command.closed(now, error))
 
     def renewed(self, now: float) -> None:
@@ -177,24 +140,16 @@ class FlowTrace:
         for key in list(self._commands):
             self._give_up(key, now)
 
-    def ended(
-        self,
-        outcome: str,
-        now: float,
-        attributes: Attributes | None = None,
-        error: str | None = None,
-    ) -> None:
+    def ended(self, outcome: str, now: float, told: Told = None, error: str | None = None) -> None:
         """The flow is over. Commands nobody answered are closed and marked; so is the request."""
         if self._over:
             return
         self.renewed(now)
         self._leave_state(now, error)
-        self._root.attributes.update({names.OUTCOME: outcome, **(attributes or {})})
+        self._root.attributes.update({names.OUTCOME: outcome, **read(told)})
         self._count_dropped()
         self._finish(self._root.closed(now, error, tuple(self._events)))
         self._over = True
-        if self._tail and not self._tail.tail(now - self._root.begin_s, error is not None):
-            self._finished.clear()
 
     def so_far(self, now: float) -> tuple[Span, ...]:
         """What `drain` would give, and what is still open, as if it ended now. Changes nothing."""
@@ -217,12 +172,12 @@ class FlowTrace:
         parent: SpanContext | None,
         now: float,
         attributes: Attributes,
-    ) -> _Open:
+    ) -> OpenSpan:
         # The flow is part of the id: a caller may send many requests in one trace.
         span_id = derive(self._trace_id, self._flow, name, self._num_opened)
         self._num_opened += 1
         context = SpanContext(self._trace_id, span_id, self._sampled)
-        return _Open(context, parent, name, kind, now, {**attributes, names.FLOW: self._flow})
+        return OpenSpan(context, parent, name, kind, now, {**attributes, names.FLOW: self._flow})
 
     def _happened(self, event: SpanEvent) -> None:
         if len(self._events) < MAX_EVENTS:

@@ -13,7 +13,6 @@ class QuietThread(logging.Filter):
     """Only what one thread logs is held back: someone else in the process may use exporters."""
 
     LOGGERS: Final = (
-        f"{EXPORTERS}.http.trace_exporter",
         f"{EXPORTERS}.http.metric_exporter",
         f"{EXPORTERS}.grpc.exporter",
     )

@@ -7,7 +7,7 @@ seconds. Ids are derived, never drawn, so that a pure core can make them and a r
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Final, Literal, TypeAlias
 
@@ -15,6 +15,8 @@ from msgspec import Struct
 
 Attribute: TypeAlias = str | bool | int | float | tuple[str, ...]
 Attributes: TypeAlias = Mapping[str, Attribute]
+Told: TypeAlias = Attributes | Callable[[], Attributes] | None
+"""What there is to say of something; or what says it, for where it may be that nobody listens."""
 Kind: TypeAlias = Literal["internal", "server", "client", "producer", "consumer"]
 
 HEADER: Final = "traceparent"
@@ -72,6 +74,10 @@ class Span(Struct, frozen=True):
     @property
     def duration_s(self) -> float:
         return self.end_s - self.begin_s
+
+
+def read(told: Told) -> Attributes:
+    return told() if callable(told) else told or {}
 
 
 def trace_id_of(flow: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from observability.beginning import begin_trace
 from observability.http import Answered, HttpTrace
 from observability.sampling import Sampling
 from observability.spans import SpanContext, parse_traceparent
-from observability.untraced import begin_trace
 
 from .scripted import CALLER, FLOW, at
 

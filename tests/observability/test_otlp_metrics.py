@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 
 import pytest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE
@@ -14,6 +15,7 @@ from observability.otlp_metrics import OtlpMetrics
 from observability.sink import OtlpProtocol
 
 from .collectors import (
+    DEADLINE_S,
     Measured,
     MetricsOpener,
     decoded,
@@ -26,6 +28,7 @@ RECEIVERS: list[tuple[OtlpProtocol, MetricsOpener]] = [
     ("http/protobuf", http_metrics),
     ("grpc", grpc_metrics),
 ]
+EXPORTER = "opentelemetry.exporter.otlp.proto.http.metric_exporter"
 BEGAN_S = 1_800_000_000.0
 ABOUT = {"service.name": "microserve-engine-e0", "service.instance.id": "e0"}
 COUNTS = (0,) * 4 + (2,) + (0,) * 9 + (1,)
@@ -106,6 +109,30 @@ def test_a_collector_that_is_away_costs_one_line_in_the_log(
 
     assert [r.message for r in caplog.records if "metrics are being lost" in r.message]
     assert len([r for r in caplog.records if r.name.startswith("opentelemetry")]) == 0
+
+
+def test_the_exporters_loggers_are_left_as_they_were() -> None:
+    before = list(logging.getLogger(EXPORTER).filters)
+
+    with nobody() as endpoint:
+        metrics = OtlpMetrics(endpoint, "http/protobuf", ABOUT, BEGAN_S, timeout_s=0.2)
+        metrics.offer([Point(of.STEPS, 1)], BEGAN_S)
+        metrics.close()
+
+    assert logging.getLogger(EXPORTER).filters == before
+
+
+def test_others_who_use_the_exporters_are_still_heard(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(DEADLINE_S)
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        metrics = OtlpMetrics(address, "http/protobuf", ABOUT, BEGAN_S, timeout_s=0.2)
+        metrics.offer([Point(of.STEPS, 1)], BEGAN_S)
+        listener.accept()[0].close()  # Now an export is under way.
+        logging.getLogger(EXPORTER).error("somebody else's trouble")
+        metrics.close()
+
+    assert "somebody else's trouble" in caplog.text
 
 
 def test_an_address_that_is_none_is_told_at_once() -> None:

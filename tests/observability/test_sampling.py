@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from observability.flow import FlowTrace
+from observability.beginning import begin_trace
 from observability.sampling import Sampling
 from observability.spans import SpanContext
-from observability.untraced import Untraced, begin_trace
+from observability.tail import TailTrace
+from observability.untraced import Untraced
 
 from .scripted import CALLER, FLOW, at
 
@@ -42,7 +43,7 @@ def test_what_is_not_traced_says_so_to_engines_under_the_callers_ids() -> None:
 
 def ended(seconds: float, error: str | None, sampling: Sampling) -> list[str]:
     trace = begin_trace(sampling, FLOW, None, at(0))
-    assert isinstance(trace, FlowTrace)
+    assert isinstance(trace, TailTrace)
     trace.moved("Idle", "Submitted", "Generating", at(0))
     context = trace.ordered("StartGenerate", "e0", 1, at(0))
     assert not context.sampled  # engines record nothing: nobody knows yet

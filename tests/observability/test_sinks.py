@@ -147,8 +147,8 @@ def test_an_endpoint_wins_over_the_store(tmp_path: Path) -> None:
     with http_collector() as collector:
         sink = open_sink(TracingConfig("test", collector.endpoint, store=path))
         sink.record(disaggregated())
-        assert len(collector.receive(17)) == 17
         sink.close()
+        assert len(collector.receive(17)) == 17
 
     assert not path.exists()
 
