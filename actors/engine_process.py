@@ -91,7 +91,8 @@ class EngineProcess:
         async with NatsBus(options.url, name=options.name) as bus:
             host = EngineHost(bus, core, engine, beat, sink, self.clock, news)
             feed.listen(host.heard)
-            await bus.announce(Service("microserve-engine", VERSION, metadata=about))
+            what = f"{options.name}: {options.role}, {self.files.name}"
+            await bus.announce(Service("microserve-engine", VERSION, what, about))
 
             def points() -> list[Point]:
                 told = {"engine": options.name, "model": self.files.name}

@@ -44,7 +44,8 @@ async def router(settings: Settings, options: RouterOptions) -> None:
             core = RouterCore(config, known, policies)
             lasting = Lasting(await kept_versions(bus, settings.namespace), recorder)
             host = RouterHost(bus, core, {files.name: desk}, sink, monotone(), lasting=lasting)
-            await bus.announce(Service(ROUTER_SERVICE, VERSION, metadata={"id": options.name}))
+            what = f"{options.name}: {options.orchestration}, {files.name}"
+            await bus.announce(Service(ROUTER_SERVICE, VERSION, what, {"id": options.name}))
 
             def points() -> list[Point]:
                 return [

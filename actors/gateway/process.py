@@ -38,8 +38,8 @@ async def gateway(settings: Settings, options: GatewayOptions) -> None:
             sources = Sources(traces, await kept_versions(bus, settings.namespace))
             tracer = Tracer(sink, settings.sampling)
             host = GatewayHost(bus, config, desks, spells, clock, sources, tracer)
-            about = {"id": options.name}
-            await bus.announce(Service(GATEWAY_SERVICE, VERSION, metadata=about))
+            what = f"{options.name}: {files.name} by HTTP on {options.host}:{options.port}"
+            await bus.announce(Service(GATEWAY_SERVICE, VERSION, what, {"id": options.name}))
             measured = metering(settings, GATEWAY_SERVICE, options.name)
             async with metered(measured, host.points, clock):
                 await serve(host, options.name, options.lifeline)
