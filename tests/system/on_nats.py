@@ -21,6 +21,7 @@ from actors.recorder import MemoryRecorder
 from actors.router import Desk, Lasting, Patience, RouterHost
 from actors.routing import RouterConfig, RouterCore
 from actors.version_store import VersionStore
+from bus.interface import Service
 from bus.memory_buckets import MemoryBuckets
 from bus.nats import NatsBus
 from bus.subjects import Subjects
@@ -58,6 +59,7 @@ class Pace:
 class Served:
     router: RouterCore
     engine: Engine
+    engines_bus: NatsBus
 
     async def ended(self) -> None:
         """Returns when every flow is over."""
@@ -76,11 +78,12 @@ async def served(url: str, pace: Pace | None = None) -> AsyncIterator[Served]:
         lasting, patience = Lasting(store, MemoryRecorder()), Patience(settle_s=0)
         host = RouterHost(ours, router, desks, MemorySink(), monotone(), patience, lasting)
         member, engine = _engine(theirs, pace)
+        await theirs.announce(Service("microserve-engine", "1.0.0", f"e0: both, {MODEL}"))
         async with _running(host, member):
             async with asyncio.timeout(PATIENCE_S):
                 while not router.roster.seen:  # noqa: ASYNC110 - its beat is on its way
                     await asyncio.sleep(0.005)
-            yield Served(router, engine)
+            yield Served(router, engine, theirs)
         engine.check_integrity()
         router.check_integrity()
 
