@@ -55,7 +55,8 @@ class Attendance:
 
     def ticked(self, now: float) -> list[Effect]:
         """Who was silent for too long is lost. Where we were stopped ourselves, as by a strategy
-        that did not return, beats wait to be heard: that time does not count."""
+        that did not return, or had no connection, beats were not heard: that time does not
+        count."""
         deaf_s, self._ticked_s = now - self._ticked_s, now
         if deaf_s > DEAF_AFTER_S:
             self._table.roster = self._table.roster.excused(deaf_s)

@@ -19,11 +19,12 @@ from kvtransport.library import UcxUnavailable
 from observability.sink import TracingError
 from orchestrations.source import OrchestrationError
 
+from .children import ChildFailed, ChildNotReady
 from .client import GenerateError
 from .examining import NotFit
 from .recordings import RecordingError
 from .settings import Settings
-from .supervisor import ChildFailed, ChildNotReady, find_running
+from .supervisor import find_running
 from .version_store import UnknownVersion
 from .versions import BadActivation
 

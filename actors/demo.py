@@ -23,11 +23,12 @@ from observability.store_errors import StoreError
 from observability.summary import FlowSummary, flow_summary
 from observability.waterfall import where_time_went
 
+from .children import ChildFailed
 from .operating import store, watch_files
 from .served import only_model
 from .settings import Settings
 from .showing import story, transfers
-from .supervisor import ChildFailed, FleetOptions, LocalFleet, local_fleet, roles
+from .supervisor import FleetOptions, LocalFleet, local_fleet, roles
 
 SPANS_WITHIN_S = 5.0
 

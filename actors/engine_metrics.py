@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from engine.statistics import EngineStatistics
 from observability import instruments as of
-from observability.metrics import Labels, Point
+from observability.metrics import Labels, Point, distributed
 
 from .hosting import HostStatistics
 
@@ -38,6 +38,8 @@ def _counts(engine: EngineStatistics) -> Iterator[Point]:
     for event in ("evicted", "saved", "restored", "corrupt"):
         yield Point(of.PAGE_EVENTS, getattr(engine, f"{event}_pages"), {"event": event})
     yield Point(of.STEPS, engine.steps)
+    batches = distributed(of.STEP_SEQUENCES, engine.steps_by_batch)
+    yield Point(of.STEP_SEQUENCES, batches)
     yield Point(of.FAILED_STEPS, engine.failed_steps)
     yield Point(of.STEP_TIME, engine.step_s)
     yield Point(of.TOKENS, engine.prefill_tokens, {"phase": "prefill"})

@@ -23,8 +23,8 @@ from engine.engine import Engine
 from engine.free_memory import free_bytes
 from engine.grammar import GrammarCompiler
 from engine.kv_memory import Demand, kv_pages
-from engine.model_files import open_model
 from engine.page_store import PageStore, StoreShape
+from engine.progress import Progress
 from engine.statistics import EngineStatistics
 from engine.weights_size import weights_bytes
 from kvtransport.courier import Courier, CourierConfig
@@ -41,10 +41,13 @@ from .clock import monotone
 from .door import Door
 from .engine import EngineHost, NewsFeed
 from .engine_metrics import engine_points
+from .first_words import loading
 from .hosting import HostCore
 from .metering import metered
+from .opening import open_files
 from .options import EngineOptions
 from .processes import VERSION, metering, serve, tracing
+from .progress import loading_bar
 from .settings import Settings, grant_key
 
 
@@ -62,7 +65,7 @@ class EngineProcess:
         self.clock, self.epoch = monotone(), time.time_ns() // 1_000_000
         """The epoch grows with every restart: that is all that is asked of it."""
         adapters = {name: Path(folder) for name, folder in options.adapters}
-        self.files = open_model(options.model, cache_dir=settings.cache_dir, adapters=adapters)
+        self.files = open_files(options.model, settings.cache_dir, adapters)
         self.shape = self._shape()
         self._latest: EngineStatistics
         """As of the newest beat: between two steps, when it may be asked."""
@@ -91,7 +94,8 @@ class EngineProcess:
         async with NatsBus(options.url, name=options.name) as bus:
             host = EngineHost(bus, core, engine, beat, sink, self.clock, news)
             feed.listen(host.heard)
-            await bus.announce(Service("microserve-engine", VERSION, metadata=about))
+            what = f"{options.name}: {options.role}, {self.files.name}"
+            await bus.announce(Service("microserve-engine", VERSION, what, about))
 
             def points() -> list[Point]:
                 told = {"engine": options.name, "model": self.files.name}
@@ -162,14 +166,17 @@ class EngineProcess:
         from engine.torch_runner import TorchRunner
 
         options = self.options
-        runner = TorchRunner(
-            self.files,
-            self.shape,
-            device=options.device,
-            dtype=options.dtype,
-            buffer=courier.buffer if courier else None,
-            arithmetic=open_arithmetic(self.files.config, self._backend()),
-        )
+        arithmetic = open_arithmetic(self.files.config, self._backend())
+        with self._loading() as report:
+            runner = TorchRunner(
+                self.files,
+                self.shape,
+                device=options.device,
+                dtype=options.dtype,
+                buffer=courier.buffer if courier else None,
+                arithmetic=arithmetic,
+                progress=report,
+            )
         tokenizer = self.files.tokenizer()
         pinned = [np.array(tokenizer.encode(text), np.int32) for text in options.pin]
         config = EngineConfig(
@@ -185,6 +192,11 @@ class EngineProcess:
         for prefix in pinned:
             engine.pin(prefix)
         return engine
+
+    def _loading(self) -> contextlib.AbstractContextManager[Progress]:
+        """Whoever started us for a fleet shows how far all of it is."""
+        name = self.options.name
+        return contextlib.nullcontext(loading()) if self.options.lifeline else loading_bar(name)
 
     def _backend(self) -> Backend:
         return Backend(

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import signal
-import sys
 from collections.abc import Coroutine, Iterator
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ import uvloop
 from observability.opening import TracingConfig, open_sink
 from observability.sink import SpanSink
 
+from .first_words import say_ready
 from .metering import Metering
 from .options import Address
 from .recorder import Recorder, StoreRecorder
@@ -57,8 +57,7 @@ async def serve(host: Host, name: str, lifeline: bool) -> None:
     async with asyncio.TaskGroup() as tasks:
         work = tasks.create_task(host.run())
         await host.ready.wait()
-        sys.stdout.write(f"ready {name}\n")
-        sys.stdout.flush()
+        say_ready(name)
         if lifeline:
             await _end_of_input()
             work.cancel()

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from collections.abc import Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Drawn
 
-Report: TypeAlias = Callable[[int, int], None]
-"""How much is done, and of how much."""
+from engine.progress import UNSEEN, Progress
 
 
 @contextlib.contextmanager
-def bar(what: str) -> Iterator[Report]:
+def bar(what: str) -> Iterator[Progress]:
     """Drawn from the first report on, and gone at the end; nothing at all where standard error is
     no terminal."""
     console = Console(stderr=True)
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield UNSEEN
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=None, visible=False)
+    with Drawn(*columns, console=console, transient=True) as drawn:
+        task = drawn.add_task(what, total=None, visible=False)
 
         def report(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total, visible=True)
+            drawn.update(task, completed=done, total=total, visible=True)
 
         yield report
+
+
+def loading_bar(name: str) -> contextlib.AbstractContextManager[Progress]:
+    """For the engine of that name, while it loads its weights."""
+    return bar(f"{name} loads its weights")

@@ -103,7 +103,8 @@ class RouterHost:
                     self.ready.set()
                     while True:
                         await asyncio.sleep(TICK_S)
-                        await self._feed(Ticked())
+                        if self.bus.statistics().connected:  # else it is us who hear nobody
+                            await self._feed(Ticked())
                 finally:
                     await self._unsubscribe()
         finally:

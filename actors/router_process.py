@@ -7,7 +7,6 @@ import logging
 from bus.interface import Service
 from bus.nats import NatsBus
 from bus.subjects import Subjects
-from engine.model_files import open_model
 from observability.metrics import Point
 from observability.names import ROUTER_SERVICE
 from orchestrations import registry
@@ -17,6 +16,7 @@ from .clock import monotone
 from .desk import open_desk
 from .kept_versions import kept_versions
 from .metering import metered
+from .opening import open_files
 from .options import RouterOptions
 from .processes import VERSION, metering, recording, serve, tracing
 from .router import Lasting, RouterHost
@@ -29,7 +29,7 @@ logger = logging.getLogger("microserve.router")
 async def router(settings: Settings, options: RouterOptions) -> None:
     """A router, from its options to its end."""
     registry.require(options.orchestration)  # an unknown one is told at once, in words
-    files = open_model(options.model, cache_dir=settings.cache_dir)
+    files = open_files(options.model, settings.cache_dir)
     known, policies = registry.strategies(), registry.policies()
     desk = open_desk(files)
     config = RouterConfig(
@@ -44,7 +44,8 @@ async def router(settings: Settings, options: RouterOptions) -> None:
             core = RouterCore(config, known, policies)
             lasting = Lasting(await kept_versions(bus, settings.namespace), recorder)
             host = RouterHost(bus, core, {files.name: desk}, sink, monotone(), lasting=lasting)
-            await bus.announce(Service(ROUTER_SERVICE, VERSION, metadata={"id": options.name}))
+            what = f"{options.name}: {options.orchestration}, {files.name}"
+            await bus.announce(Service(ROUTER_SERVICE, VERSION, what, {"id": options.name}))
 
             def points() -> list[Point]:
                 return [

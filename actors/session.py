@@ -26,7 +26,7 @@ from bus.messages import FinishReason, Usage
 from bus.public import ChatMessage, Delta, Done, GenerateRequest, TokenLogprob, Welcome
 
 from .client import Client
-from .client_errors import ConnectionLost, GenerationFailed, NoRouter
+from .client_errors import ConnectionLost, GenerationFailed, NoEngine, NoRouter
 from .served import only_model
 
 Ask: TypeAlias = str | Sequence[ChatMessage] | GenerateRequest
@@ -34,7 +34,7 @@ Ask: TypeAlias = str | Sequence[ChatMessage] | GenerateRequest
 
 MAX_SEED = 1 << 62
 PATIENCE_S = 30.0
-"""How long a lost connection is waited for."""
+"""How long a lost connection is waited for, and then for a router and engines that lost theirs."""
 PAUSE_S = 0.2
 
 
@@ -118,7 +118,7 @@ class Generation(AsyncIterator[Token]):
                     async for token in tokens:
                         lost_s = None
                         yield token
-            except (ConnectionLost, NoRouter, BusError):
+            except (ConnectionLost, NoRouter, NoEngine, BusError):
                 now = loop.time()
                 lost_s = now if lost_s is None else lost_s
                 if not self.flow or now - lost_s > PATIENCE_S:

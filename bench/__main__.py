@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +15,7 @@ import click
 from rich.console import Console
 
 from .machine import Watch
+from .progress import hidden
 from .report import Result, as_json, show
 
 
@@ -47,7 +49,8 @@ def main(name: str | None, as_line: bool, listing: bool) -> None:
     if name not in known:
         raise click.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint="NAME")
     watch = Watch.begin()
-    result = result_of(name)
+    with hidden() if as_line else nullcontext():
+        result = result_of(name)
     machine = watch.machine()
     if as_line:
         click.echo(as_json(result, machine))

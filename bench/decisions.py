@@ -28,6 +28,7 @@ from orchestrations.machine import Idle
 from orchestrations.policy import policy
 from orchestrations.registry import strategies
 
+from .progress import each
 from .report import AtMost, Figure, Result
 
 ROLES: tuple[Role, ...] = ("prefill", "decode", "both")
@@ -52,7 +53,7 @@ def run() -> Result:
     ratios: dict[str, float] = {}
     fleet_us = figures["fleet_us"] = _least_us(_asking(standing))
     figures["beat_us"] = _least_us(_beating(standing))
-    for name, strategy in strategies().items():
+    for name, strategy in each([*strategies().items()], "strategies"):
         transition = figures[f"{name}_transition_us"] = _transition_us(strategy, few)
         choice = figures[f"{name}_choice_us"] = _least_us(_choosing(strategy, standing))
         ratios[f"{name}_transition_of_20_us"] = transition / 20

@@ -20,6 +20,7 @@ from engine.model_files import ModelFiles, default_cache_dir, default_model, ope
 from .crew import Crew, Party
 from .float_gguf import in_float32
 from .peers.serving import Decoded, Setup
+from .progress import rounds
 from .read_bandwidth import read_gb_per_s
 from .report import AtLeast, AtMost, Figure, Result, Target
 
@@ -119,8 +120,8 @@ async def _with_threads(
         parties = {n: await _started(crew, n, p, plan, threads) for n, p in engines.items()}
         await _round(plan, parties, 0, Rates(defaultdict(list)))  # compiles, and fills the caches
         rates = Rates(defaultdict(list))
-        for number in range(1, plan.num_rounds + 1):
-            await _round(plan, parties, number, rates)
+        for number in rounds(plan.num_rounds, f"rounds, {threads} threads"):
+            await _round(plan, parties, number + 1, rates)
         overhead = await parties[OURS].ask(
             {"what": "overhead", "num_sequences": plan.num_sequences}, dict[str, float]
         )

@@ -15,7 +15,7 @@ import torch
 from msgspec import Struct
 
 from bus.messages import Mailbox, Order, Sampling, StartGenerate
-from bus.public import ChatMessage, Delta
+from bus.public import ChatMessage, Delta, Done
 from bus.tokens import Tokens
 from engine.backend import Backend
 from engine.config import EngineConfig
@@ -25,6 +25,7 @@ from engine.opening import open_arithmetic
 from engine.outcomes import Output
 from engine.torch_runner import TorchRunner
 
+from .progress import each, steps
 from .report import AtLeast, Result
 from .sharegpt import first_turns
 
@@ -53,7 +54,7 @@ def run() -> Result:
     answers = answered(files, prompts)
     took_s = perf_counter() - began_s
     model = reference(files)
-    compared = [compare(model, answer) for answer in answers]
+    compared = [compare(model, answer) for answer in each(answers, "compared")]
     return result(answers, compared, took_s)
 
 
@@ -109,10 +110,13 @@ def answered(
         )
         engine.handle(Order(str(number), 1, "nobody", command), 0.0)
     tokens: dict[str, list[int]] = {str(number): [] for number in range(len(prompts))}
-    while engine.has_work:
-        for outcome in engine.step(0.0):
-            if isinstance(outcome, Output) and isinstance(outcome.message, Delta):
-                tokens[outcome.flow] += outcome.message.tokens
+    with steps(len(prompts), "answered") as step:
+        while engine.has_work:
+            for outcome in engine.step(0.0):
+                if isinstance(outcome, Output) and isinstance(outcome.message, Delta):
+                    tokens[outcome.flow] += outcome.message.tokens
+                elif isinstance(outcome, Output) and isinstance(outcome.message, Done):
+                    step()
     return [Answer(prompt, tokens[str(number)]) for number, prompt in enumerate(prompts)]
 
 

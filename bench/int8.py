@@ -24,6 +24,7 @@ from engine.torch_runner import TorchRunner
 from engine.weights_size import weights_bytes
 
 from .equality import answered, prompts_of
+from .progress import each
 from .report import AtMost, Result
 from .sharegpt import first_answers
 
@@ -58,7 +59,7 @@ def run() -> Result:
 
 def measure(files: ModelFiles, plan: Plan) -> Result:
     runners = [_runner(files, weights, plan) for weights in BACKENDS]
-    read = [_read(runners, text) for text in texts(files, plan)]
+    read = [_read(runners, text) for text in each(list(texts(files, plan)), "texts")]
     losses = torch.cat([one.losses for one in read], dim=1).mean(1)
     whole, rounded = losses.exp().tolist()
     prompts = prompts_of(files, plan.num_prompts)

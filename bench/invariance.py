@@ -16,6 +16,7 @@ from engine.torch_arithmetic import TorchArithmetic
 from engine.torch_runner import TorchRunner
 
 from .kv_dtypes import PAGE_SIZE, Measured, Plan, measured
+from .progress import rounds
 from .report import Figure, Result
 
 PLANS = (
@@ -40,14 +41,14 @@ def measure(files: ModelFiles, plans: tuple[Plan, ...]) -> Result:
         shape = files.pool_shape(plan.num_pages, PAGE_SIZE)
         runners = {name: TorchRunner(files, shape, arithmetic=it) for name, it in kinds.items()}
         found: dict[str, list[Measured]] = {name: [] for name in kinds}
-        for _ in range(plan.num_rounds):
+        for _ in rounds(plan.num_rounds):
             for name, runner in runners.items():
                 found[name].append(measured(runner, plan))
         prefill, decode = f"prefill_{plan.prompt_tokens}", f"decode_b{plan.num_prompts}"
-        for name, rounds in found.items():
-            prefill_s = median(one.prefill_s for one in rounds)
+        for name, several in found.items():
+            prefill_s = median(one.prefill_s for one in several)
             figures[f"{name}_{prefill}_tokens_per_s"] = plan.prompt_tokens / prefill_s
-            step_s = median(one.step_s for one in rounds)
+            step_s = median(one.step_s for one in several)
             figures[f"{name}_{decode}_tokens_per_s"] = plan.num_prompts / step_s
         for what in (prefill, decode):
             free, invariant = (float(figures[f"{name}_{what}_tokens_per_s"]) for name in kinds)

@@ -16,6 +16,7 @@ from engine.model_files import ModelFiles, open_model
 from engine.runner import Choice, Ids, Row
 from engine.torch_runner import TorchRunner
 
+from .progress import rounds
 from .report import AtMost, Figure, Result
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -45,19 +46,19 @@ def run() -> Result:
 
 def measure(files: ModelFiles, plan: Plan) -> Result:
     found: dict[str, list[Measured]] = {dtype: [] for dtype in DTYPES}
-    for _ in range(plan.num_rounds):
+    for _ in rounds(plan.num_rounds):
         for dtype in DTYPES:
             found[dtype].append(measured(_runner(files, dtype, plan), plan))
     exact = found["float32"][0].answers
     figures: dict[str, Figure] = {}
-    for dtype, rounds in found.items():
+    for dtype, several in found.items():
         shape = files.pool_shape(1, PAGE_SIZE, dtype)
         figures[f"{dtype}_kv_bytes_per_token"] = shape.num_bytes // PAGE_SIZE
-        prefill_s = median(one.prefill_s for one in rounds)
+        prefill_s = median(one.prefill_s for one in several)
         figures[f"{dtype}_prefill_tokens_per_s"] = plan.prompt_tokens / prefill_s
-        step_s = median(one.step_s for one in rounds)
+        step_s = median(one.step_s for one in several)
         figures[f"{dtype}_decode_tokens_per_s"] = plan.num_prompts / step_s
-        figures[f"{dtype}_same_tokens_as_float32"] = _same(exact, rounds[0].answers)
+        figures[f"{dtype}_same_tokens_as_float32"] = _same(exact, several[0].answers)
     ratios = {
         f"{dtype}_{what}_vs_float32": _number(figures, dtype, what)
         / _number(figures, "float32", what)

@@ -25,6 +25,7 @@ from .parties.conversation import Ready
 from .parties.fleet import ActorConfig
 from .parties.live_fleet import Crowd
 from .parties.live_gateway import Serving
+from .progress import steps
 from .report import AtMost, Figure, Result
 
 TARGETS: Final = {"router_cpu_watched_vs_not": AtMost(1.1)}
@@ -71,9 +72,11 @@ async def measure(plan: Plan) -> Result:
         pids = Pids(router.pid, gateway.pid)
         await fleet.ask("begin", Ready)
         await asyncio.sleep(plan.warm_s)
-        nobody = await _shares(pids, plan.seconds, asyncio.sleep)
         told: list[int] = []
-        reader = await _shares(pids, plan.seconds, lambda s: read_stream(url, s, told))
+        with steps(2, "readers") as step:
+            nobody = await _shares(pids, plan.seconds, asyncio.sleep)
+            step()
+            reader = await _shares(pids, plan.seconds, lambda s: read_stream(url, s, told))
         figures |= {
             "router_cpu_unwatched": nobody.router,
             "router_cpu_watched": reader.router,

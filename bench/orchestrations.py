@@ -24,10 +24,9 @@ from typing import Final
 
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import track
 
 from .machine import Watch
+from .progress import steps
 from .report import AtMost, Result
 from .sweep import CROSS_CHECK, DEFAULT, LITTLE, WORKLOADS, Run, Sweep, cells, measure
 from .sweep_points import figures, points, ratios, table
@@ -67,12 +66,11 @@ async def add(path: Path, sweep: Sweep, within_s: float) -> None:
     it is missing the next time, too."""
     done = {one.cell for one in read(path)}
     missing = [cell for cell in cells(sweep) if cell not in done]
-    bar = iter(track(missing, "runs", console=Console(stderr=True)))
     found = measure(sweep, done, time.monotonic() + within_s)
-    with path.open("ab") as file:
+    with path.open("ab") as file, steps(len(missing), "runs") as step:
         async with aclosing(found):
             async for one in found:
-                next(bar)
+                step()
                 if sweep.is_sound(one):
                     file.write(msgspec.json.encode(one) + b"\n")
                     file.flush()

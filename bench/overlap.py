@@ -28,6 +28,7 @@ from .driven_engine import Sending
 from .machine import Watch
 from .parties.conversation import Ready
 from .parties.kv_engine import KvEngine, Prefill, Prepare, Receive, Send
+from .progress import rounds
 from .report import AtMost, Figure, Result, Target
 
 VOCABULARY: Final = 4096
@@ -76,7 +77,7 @@ async def measure(plan: Plan) -> AsyncIterator[Point]:
     async with Crew() as crew:
         lab = _Lab(crew, plan)
         await lab.open()
-        for _ in range(plan.repeats):
+        for _ in rounds(plan.repeats):
             for num_tokens in plan.lengths:
                 alone_s = await lab.alone_s(num_tokens)
                 for link in plan.links:

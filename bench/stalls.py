@@ -27,6 +27,7 @@ from engine.outcomes import Output
 from engine.page_store import PageStore, StoreShape
 from engine.torch_runner import TorchRunner
 
+from .progress import rounds
 from .report import AtMost, Figure, Result
 
 PAGE_SIZE = 16
@@ -51,7 +52,7 @@ def measure(files: ModelFiles, plan: Plan) -> Result:
     waits: dict[str, list[float]] = {}
     firsts: dict[str, list[float]] = {}
     num_restored = 0
-    for number in range(plan.num_rounds):
+    for number in rounds(plan.num_rounds):
         for name, bound_s in (("free", None), ("bound", plan.bound_s)):
             scene = _Scene(files, plan, bound_s)
             prompts = list(_prompts(files, plan, seed=number))

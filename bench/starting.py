@@ -25,6 +25,7 @@ from bus.jetstream import JetStreamBuckets
 from bus.nats import NatsBus
 from bus.public import Delta, GenerateRequest
 
+from .progress import rounds
 from .report import AtMost, Figure, Result
 from .sweep import two_engines
 
@@ -125,7 +126,7 @@ class _Asking:
     async def turns(self, pairs: int) -> dict[str, list[float]]:
         """First the one, then the other, then the other, then the one, and so on."""
         seen: dict[str, list[float]] = {TOGETHER: [], IN_TURN: []}
-        for pair in range(pairs):
+        for pair in rounds(pairs, "pairs"):
             for strategy in (TOGETHER, IN_TURN)[:: 1 if pair % 2 else -1]:
                 seen[strategy].append(await self._ttft_s(strategy))
         return seen

@@ -13,6 +13,7 @@ from msgspec import Struct
 from .bare_wake import bare_wake_s
 from .loop_delay import loop_delay
 from .nixl import HOW_TO_GET, Nixl, python_of_nixl
+from .progress import each
 from .putting import (
     CASES,
     MIB,
@@ -62,15 +63,13 @@ def measure(plan: Plan, nixl_python: str | None) -> Result:
     figures: dict[str, Figure] = {"nixl": HOW_TO_GET}
     with ExitStack() as stack:
         sides = _Sides(stack, nixl_python, {})
-        for case in CASES:
-            if case.name in plan.cases:
-                _compare(sides, case, plan.repeats, ratios, figures)
+        for case in each([c for c in CASES if c.name in plan.cases], "cases"):
+            _compare(sides, case, plan.repeats, ratios, figures)
         _look_around(sides, plan, ratios, figures)
     with ExitStack() as stack:
         sides = _Sides(stack, nixl_python, TCP)
-        for case in CASES:
-            if case.name in plan.tcp_cases:
-                _compare_tcp(sides, case, plan.repeats, ratios, figures)
+        for case in each([c for c in CASES if c.name in plan.tcp_cases], "cases over TCP"):
+            _compare_tcp(sides, case, plan.repeats, ratios, figures)
     targets = {name: target for name, target in TARGETS.items() if name in ratios}
     chosen = {name: ratios.pop(name) for name in targets}
     return Result("transport", chosen, {**figures, **ratios}, targets)

@@ -14,6 +14,7 @@ from xxhash import xxh3_64_intdigest
 from bus.transfers import Arrived, Delivered, PoolShape
 
 from .kv_process import KvProcess
+from .progress import rounds
 from .report import AtMost, Figure, Result
 
 MIB: Final = 1 << 20
@@ -76,9 +77,9 @@ class _Pair:
             end.leave()
 
 
-def _alternate(pairs: list[_Pair], verb: str, rounds: int) -> tuple[float, float]:
+def _alternate(pairs: list[_Pair], verb: str, count: int) -> tuple[float, float]:
     """Medians of both, measured in turn; the first round warms up."""
-    seconds: list[list[float]] = [[pair.transfer(verb) for pair in pairs] for _ in range(rounds)]
+    seconds: list[list[float]] = [[p.transfer(verb) for p in pairs] for _ in rounds(count, verb)]
     plain, checked = (statistics.median(column) for column in zip(*seconds[1:], strict=True))
     return plain, checked
 

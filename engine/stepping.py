@@ -138,8 +138,7 @@ class Stepping:
         """Whoever decodes has waited for this step since the last one ended: what was done between
         the two is a part of what his token took."""
         counters = self._parts.counters
-        counters.steps += 1
-        counters.step_s += took_s
+        counters.stepped(sum(piece.num_tokens > 0 for piece in work), took_s)
         decoded = sum(piece.num_tokens for piece in work if piece.sequence.decoding)
         prefilled = sum(piece.num_tokens for piece in work) - decoded
         counters.decode_tokens += decoded

@@ -34,6 +34,7 @@ def survey(parts: Parts) -> EngineStatistics:
         restored_pages=tier.num_restored if tier else 0,
         corrupt_pages=tier.num_corrupt if tier else 0,
         steps=counters.steps,
+        steps_by_batch=tuple(counters.steps_by_batch),
         step_s=counters.step_s,
         prefill_tokens=counters.prefill_tokens,
         decode_tokens=counters.decode_tokens,

@@ -18,6 +18,7 @@ from .dtypes import DTYPES
 from .huge_memory import huge_empty
 from .lora import Adapters
 from .model_files import ModelFiles
+from .progress import UNSEEN, Progress
 from .ragged import asked_of
 from .rope import inverse_frequencies
 from .runner import ModelCard, OnLayer, Row, Sampled
@@ -49,8 +50,10 @@ class TorchRunner:
         dtype: str = "float32",
         buffer: Buffer | None = None,
         arithmetic: Arithmetic | None = None,
+        progress: Progress = UNSEEN,
     ) -> None:
-        """``arithmetic`` computes, torch where None; another one knows its device and dtype."""
+        """``arithmetic`` computes, torch where None; another one knows its device and dtype.
+        ``progress`` hears how many weights are loaded."""
         self._device = torch.device(device)
         self._arithmetic = arithmetic or TorchArithmetic(self._device, DTYPES[dtype])
         expected = files.pool_shape(
@@ -62,7 +65,7 @@ class TorchRunner:
         """``[num_layers, num_pages, 2, page_size, num_kv_heads, head_dim]``: keys, then values."""
         self.page_memory = TorchPageMemory(self.pool)
         self._caches = list(self.pool.flatten(1, 3).flatten(2))
-        checkpoint = Checkpoint(files.weights, DTYPES[dtype], self._device)
+        checkpoint = Checkpoint(files.weights, DTYPES[dtype], self._device, progress)
         self._adapters = Adapters(files.adapters, self.pool[:0], self._plain)
         self._decoder = load_decoder(files.config, checkpoint, self._arithmetic, self._adapters)
         frequencies = inverse_frequencies(files.config).to(self._device)

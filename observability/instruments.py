@@ -17,6 +17,8 @@ FIRST_TOKEN_BOUNDS_S: Final = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 
 PER_TOKEN_BOUNDS_S: Final = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0,
                              2.5)  # fmt: skip
 
+BATCH_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
 
 def _counter(name: str, unit: str, description: str) -> Instrument:
     return Instrument(name, "counter", unit, description)
@@ -71,6 +73,10 @@ PAGE_EVENTS: Final = _counter(
     "microserve.engine.page.events", "{page}", "Evicted, saved, restored, found corrupt."
 )
 STEPS: Final = _counter("microserve.engine.steps", "{step}", "Of the whole batch, computed.")
+STEP_SEQUENCES: Final = Instrument(
+    "microserve.engine.step.sequences", "histogram", "{sequence}",
+    "Computed together in a step.", BATCH_BOUNDS,
+)  # fmt: skip
 FAILED_STEPS: Final = _counter("microserve.engine.failed_steps", "{step}", "That raised.")
 STEP_TIME: Final = _counter("microserve.engine.step.time", "s", "Spent in steps.")
 TOKENS: Final = _counter("microserve.engine.tokens", "{token}", "By phase: prefill, decode.")

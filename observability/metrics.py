@@ -7,7 +7,7 @@ counted twice. `observability.prometheus` and `observability.otlp_metrics` write
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -45,6 +45,15 @@ class Point(Struct, frozen=True):
     instrument: Instrument
     value: float | Distribution
     labels: Labels = {}
+
+
+def distributed(instrument: Instrument, times: Sequence[int]) -> Distribution:
+    """Of whole numbers: n was observed ``times[n]`` times."""
+    counts = [0] * (len(instrument.bounds) + 1)
+    for value, count in enumerate(times):
+        counts[bisect_left(instrument.bounds, value)] += count
+    total = sum(value * count for value, count in enumerate(times))
+    return Distribution(tuple(counts), float(total))
 
 
 class Histogram:

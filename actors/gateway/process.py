@@ -5,13 +5,13 @@ from __future__ import annotations
 from bus.interface import Service
 from bus.nats import NatsBus
 from bus.subjects import Subjects
-from engine.model_files import open_model
 from observability.names import GATEWAY_SERVICE
 
 from ..clock import monotone
 from ..desk import open_desk
 from ..kept_versions import kept_versions
 from ..metering import metered
+from ..opening import open_files
 from ..options import GatewayOptions
 from ..processes import VERSION, metering, serve, tracing
 from ..settings import Settings
@@ -22,7 +22,7 @@ from .tracing import Tracer
 
 async def gateway(settings: Settings, options: GatewayOptions) -> None:
     """A gateway, from its options to its end."""
-    files = open_model(options.model, cache_dir=settings.cache_dir)
+    files = open_files(options.model, settings.cache_dir)
     spells = {files.name: files.tokenizer().bytes_of}
     config = GatewayConfig(
         options.host,
@@ -38,8 +38,8 @@ async def gateway(settings: Settings, options: GatewayOptions) -> None:
             sources = Sources(traces, await kept_versions(bus, settings.namespace))
             tracer = Tracer(sink, settings.sampling)
             host = GatewayHost(bus, config, desks, spells, clock, sources, tracer)
-            about = {"id": options.name}
-            await bus.announce(Service(GATEWAY_SERVICE, VERSION, metadata=about))
+            what = f"{options.name}: {files.name} by HTTP on {options.host}:{options.port}"
+            await bus.announce(Service(GATEWAY_SERVICE, VERSION, what, {"id": options.name}))
             measured = metering(settings, GATEWAY_SERVICE, options.name)
             async with metered(measured, host.points, clock):
                 await serve(host, options.name, options.lifeline)

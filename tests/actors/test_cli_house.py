@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -130,6 +134,19 @@ def test_what_was_broken_off_ends_as_shells_expect_and_an_actor_ends_well() -> N
 
     assert ended.value.exit_code == 130
     run(broken_off())
+
+
+def test_a_bar_is_drawn_on_a_terminal_and_is_gone_at_the_end() -> None:
+    script = "from actors.progress import bar\nwith bar('converting') as r: r(1, 2)"
+    ours, theirs = pty.openpty()
+
+    subprocess.run([sys.executable, "-c", script], stderr=theirs, timeout=30, check=True)
+    os.close(theirs)
+    drawn = os.read(ours, 65_536).decode()
+    os.close(ours)
+
+    assert "converting" in drawn
+    assert drawn.rstrip().endswith("\x1b[2K")  # the line is erased
 
 
 def test_a_bar_is_drawn_for_nobody_where_there_is_no_terminal(

@@ -18,7 +18,7 @@ from actors.version_store import VersionStore
 from actors.versions import Version, version_key
 from bus.buckets import BucketConfig, Entry, Watcher
 from bus.codec import decode, encode
-from bus.interface import Message, NoResponders, Subscription
+from bus.interface import BusStatistics, Message, NoResponders, Subscription
 from bus.memory import MemoryBroker, MemoryBus
 from bus.memory_buckets import MemoryKeyValue
 from bus.messages import Accepted, Beat, Finished, Order, Refused, Release, Report, Usage
@@ -255,3 +255,49 @@ async def test_a_version_that_comes_while_a_router_is_stopped_is_dealt_with() ->
         ended = await asyncio.gather(it.task, return_exceptions=True)
 
     assert [type(error) for error in ended] == [asyncio.CancelledError]
+
+
+class Watched(MemoryBus):
+    """A bus that counts how often it was asked how it is."""
+
+    asked = 0
+
+    def statistics(self) -> BusStatistics:
+        self.asked += 1
+        return super().statistics()
+
+
+class Watch:
+    """A clock that goes on by a step when it is read, and counts how often it was."""
+
+    def __init__(self) -> None:
+        self.now_s, self.step_s, self.read = 0.0, 0.0, 0
+
+    def __call__(self) -> float:
+        self.read += 1
+        self.now_s += self.step_s
+        return self.now_s
+
+
+async def test_a_router_that_lost_the_broker_takes_no_engine_for_lost() -> None:
+    broker, watch = MemoryBroker(), Watch()
+    async with Watched(broker) as bus, MemoryBus(broker) as engine:
+        core = RouterCore(RouterConfig("r0"), strategies())
+        host = RouterHost(bus, core, {}, NullSink(), watch, Patience(settle_s=0))
+        task = asyncio.create_task(host.run())
+        await host.ready.wait()
+        await engine.publish("ms.beat.e0", encode(Beat("e0", 1, "m", "both", 0, 1, 1, 16, 99, "c")))
+        await until(lambda: bus.asked + watch.read >= 3)  # the beat, and a tick
+
+        broker.disconnect(bus)
+        bus.asked, watch.read, watch.step_s = 0, 0, 0.9
+        await until(lambda: bus.asked + watch.read >= 3)
+        watch.now_s += 100
+        broker.reconnect(bus)
+        watch.read = 0
+        await until(lambda: watch.read >= 1)
+        known = list(core.roster.seen)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    assert known == ["e0"]

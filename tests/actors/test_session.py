@@ -241,3 +241,14 @@ async def test_the_only_model_that_beats_is_asked_where_none_is_named() -> None:
         answer = await (await begun).answer()
 
     assert answer.text == "Once upon a time."
+
+
+async def test_a_system_that_is_still_coming_up_again_is_waited_for_too() -> None:
+    not_yet: list[Reply] = [Rejected("no_engine", "the fleet has no engines")]
+    router = Router(whole(ALL[0], ALL[2]), not_yet, whole(*ALL, END))
+
+    async with session(router) as ms:
+        answer = await (await ms.begin("x", model="m")).answer()
+
+    assert answer.text == "Once upon a time."
+    assert len(router.asked) == 3

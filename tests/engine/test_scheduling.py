@@ -178,6 +178,7 @@ def test_an_engine_without_work_says_so() -> None:
 
     assert not rig.engine.has_work
     assert rig.statistics.steps == 1
+    assert rig.statistics.steps_by_batch == (0, 1)
 
 
 def test_the_statistics_count_what_was_computed_and_what_was_found() -> None:
@@ -232,3 +233,15 @@ def test_a_prompt_goes_on_in_the_next_batch_with_all_that_decoding_leaves() -> N
     rig.run()
 
     assert seen[:3] == [[1, 7], [1, 7], [1, 3]]
+
+
+def test_the_statistics_tell_how_many_sequences_the_steps_had() -> None:
+    rig = Rig()
+    for flow, prompt in {"f": [1, 2], "g": [3, 4], "h": [5, 6]}.items():
+        rig.start(flow, prompt, max_tokens=1 if flow == "h" else 3)
+
+    rig.run()
+
+    counted = rig.statistics
+    assert counted.steps_by_batch == (0, 0, 2, 1)
+    assert sum(counted.steps_by_batch) == counted.steps

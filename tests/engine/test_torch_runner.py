@@ -360,3 +360,18 @@ def test_weights_stay_in_the_file_that_all_processes_share(
     mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if "qwen3" in line]
     ranges = [[int(end, 16) for end in line.split()[0].split("-")] for line in mapped]
     assert any(begin <= one.data_ptr() < end for begin, end in ranges)
+
+
+def test_how_many_weights_are_loaded_is_told_to_the_last(tmp_path: Path) -> None:
+    files = open_model(str(tiny_checkpoint(tmp_path / "tiny")))
+    told: list[tuple[int, int]] = []
+
+    TorchRunner(
+        files,
+        files.pool_shape(NUM_PAGES, PAGE_SIZE),
+        progress=lambda done, of: told.append((done, of)),
+    )
+
+    total = told[-1][1]
+    assert [done for done, _ in told] == list(range(total + 1))
+    assert {of for _, of in told} == {total}

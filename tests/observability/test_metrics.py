@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from observability import instruments, prometheus
-from observability.metrics import Distribution, Histogram, Instrument, Point
+from observability.metrics import Distribution, Histogram, Instrument, Point, distributed
 from observability.request_times import RequestTimes, Timed
 
 LABELS = (("gen_ai.operation.name", "chat"), ("gen_ai.request.model", "m"))
@@ -89,3 +92,13 @@ def test_a_value_on_no_bound_falls_between() -> None:
 
     assert isinstance(point.value, Distribution)
     assert (point.value.counts, point.value.sum, point.value.count) == ((2, 1, 1), 5.5, 4)
+
+
+@given(st.lists(st.integers(0, 5), max_size=300))
+def test_whole_numbers_are_distributed_as_if_each_had_been_observed(times: list[int]) -> None:
+    one_by_one = Histogram(instruments.STEP_SEQUENCES)
+    for value, count in enumerate(times):
+        for _ in range(count):
+            one_by_one.observe(value)
+
+    assert distributed(instruments.STEP_SEQUENCES, times) == one_by_one.point({}).value

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from actors.children import Child
 from actors.client import Client
 from actors.settings import Settings, from_environment
-from actors.supervisor import Child, FleetOptions, LocalFleet, local_fleet
+from actors.supervisor import FleetOptions, LocalFleet, local_fleet
 from bus.codec import decode
 from bus.fleet import Role
 from bus.interface import Message

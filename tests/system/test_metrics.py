@@ -61,6 +61,25 @@ async def test_engines_tell_of_tokens_pages_and_transfers() -> None:
         assert all(p.labels["engine"] in ("p0", "d0") for p in points)
 
 
+async def test_engines_tell_how_many_sequences_their_steps_had() -> None:
+    async with fleet(fake_model(), {"e0": "both"}, "data_parallel") as system:
+        request = GenerateRequest(prompt=PROMPT, max_tokens=5, n=4)
+        async for _ in system.client.generate(system.model, request):
+            pass
+        await system.settled()
+
+        points = engine(system, "e0")
+
+    sequences = found(points, of.STEP_SEQUENCES)
+    assert isinstance(sequences, Distribution)
+    assert sequences.count == found(points, of.STEPS)
+    name = 'microserve_engine_step_sequences_bucket{engine="e0",model="fake"'
+    told = prometheus.text(points)
+    assert f'{name},le="2"}} 1\n' in told  # the prompt, computed once
+    assert f'{name},le="4"}} {sequences.count}\n' in told  # then the answers together
+    assert sequences.sum == 4 * 5  # each row gave one token
+
+
 async def test_routers_tell_of_requests_transitions_and_refusals() -> None:
     async with fleet(fake_model()) as system:
         await system.ask(GenerateRequest(prompt=PROMPT, max_tokens=5))

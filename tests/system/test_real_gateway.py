@@ -11,7 +11,9 @@ import aiohttp
 import openai
 import pytest
 
+from bus.interface import Message
 from bus.public import ChatMessage, Delta, GenerateRequest
+from tests.bus.parties import reach
 from tests.engine.checkpoints import tiny_checkpoint
 from tests.system.real import Real, real_fleet
 
@@ -55,6 +57,7 @@ async def test_the_openai_client_reads_what_any_other_client_reads(tmp_path: Pat
         real_fleet(model, (("p0", "prefill"), ("d0", "decode")), tmp_path, http_port=port) as real,
         openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none") as ai,
     ):
+        introduced = await _introduced(real)
         ours = await _text(real)
         given: Any = {"model": real.model, "messages": MESSAGES, "temperature": 0}
         whole = await ai.chat.completions.create(
@@ -71,6 +74,13 @@ async def test_the_openai_client_reads_what_any_other_client_reads(tmp_path: Pat
         await _a_file_of_keys_lets_in_whoever_has_one(real, model, tmp_path)
         await real.no_page_held()
 
+    assert introduced == {
+        f"p0: prefill, {real.model}",
+        f"d0: decode, {real.model}",
+        f"r0: disaggregated, {real.model}",
+        f"g0: {real.model} by HTTP on 127.0.0.1:{port}",
+    }
+
     assert whole.choices[0].message.content == "".join(streamed) == ours
     logprobs = whole.choices[0].logprobs
     assert logprobs is not None
@@ -78,6 +88,20 @@ async def test_the_openai_client_reads_what_any_other_client_reads(tmp_path: Pat
     assert all(e.logprob == e.top_logprobs[0].logprob for e in logprobs.content or ())
     for choice in formed.choices:
         assert json.loads(choice.message.content or "")["colour"] in ("red", "blue")
+
+
+async def _introduced(real: Real) -> set[str]:
+    """What ``nats micro ls`` shows of everybody who is up."""
+    told: set[str] = set()
+
+    async def on_info(message: Message) -> None:
+        told.add(json.loads(message.payload)["description"])
+
+    inbox = real.bus.inbox()
+    await real.bus.subscribe(inbox, on_info)
+    await real.bus.publish("$SRV.INFO", b"", reply=inbox)
+    await reach(lambda: len(told) >= 4)
+    return told
 
 
 async def _tools_are_called_and_told_what_came_of_it(
