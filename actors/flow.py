@@ -29,7 +29,7 @@ from bus.prefixes import chain
 from bus.tokens import Tokens
 from observability.beginning import Trace
 from observability.logs import about
-from orchestrations.machine import Done, Idle, Instruction, State
+from orchestrations.machine import Done, Idle, Instruction, Preparing, State
 
 from .admission import Waiter
 from .catalog import Serving
@@ -98,7 +98,7 @@ class Flow:
     claims: Mapping[str, int] = field(default_factory=dict)
     """Pages that room is kept for, by engine: those it is at, and those it is going to."""
     cached: Mapping[str, int] = field(default_factory=dict)
-    """Pages at the start of the prompt that engines had when it was bound."""
+    """Tokens at the start of the prompt that engines had when it was bound."""
     steps: list[RecordedStep] = field(default_factory=list)
     _chains: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
@@ -147,12 +147,18 @@ class Flow:
         return order
 
     def works(self) -> dict[str, Work]:
-        """What engines have to do for it, by name, as far as they have not said that they did."""
-        answers = {e: self.request.sampling.n for verb, e in self.owed if verb == "StartGenerate"}
-        tokens = Counter[str]()
+        """What engines have to do for it, by name, as far as they have not said that they did.
+        While pages are being reserved, that is what they are going to be told then."""
+        n, answers, tokens = self.request.sampling.n, Counter[str](), Counter[str]()
         for (_, engine), num_tokens in self.pending.items():
             tokens[engine] += num_tokens
-        return {e: Work(tokens[e], answers.get(e, 0)) for e in {*tokens, *answers}}
+        answers.update({e: n for verb, e in self.owed if verb == "StartGenerate"})
+        if isinstance(self.state, Preparing) and self.request.sampling.max_tokens:
+            job, size = self.state.job, len(self.request.prompt)
+            tokens[job.prefill] += max(0, job.split - self.cached.get(job.prefill, 0))
+            tokens[job.decode] += size - max(job.split, self.cached.get(job.decode, 0))
+            answers[job.decode] += n
+        return {e: Work(tokens[e], answers[e]) for e in {*tokens, *answers}}
 
     def heard(self, more: Followed, now: float) -> None:
         """More of the answer; what was seen already adds nothing."""

@@ -11,8 +11,11 @@ from bus.fleet import Engine
 from bus.messages import Beat
 
 UNLIMITED: Final = 1 << 30
-SHARE_MEMORY_S: Final = 2.0
-"""Seconds after which the share of time that went to prompts counts for a third."""
+SHARE_MEMORY_STEPS: Final = 128
+"""Steps of decoding after which the share of time that went to prompts counts for a third: it is
+asked for to say what an answer that begins now has to expect, and that is how long answers take."""
+LEAST_SHARE_MEMORY_S: Final = 0.5
+"""Beats do not come more often."""
 
 
 class Work(Struct, frozen=True):
@@ -39,6 +42,7 @@ class KnownEngine(Struct):
     prompt_tokens: int = 0
     answers: int = 0
     prefill_share: float = 0.0
+    """More than 1 for a while where a step ends that took longer than beats take to come."""
     is_full: bool = False
     """It said so, after its last beat."""
 
@@ -53,8 +57,9 @@ class KnownEngine(Struct):
         seconds, spent_s = now - self.heard_s, beat.prefill_s - self.beat.prefill_s
         if seconds <= 0 or spent_s < 0:  # a beat of another epoch
             return
-        keep = exp(-seconds / SHARE_MEMORY_S)
-        self.prefill_share = keep * self.prefill_share + (1 - keep) * min(1.0, spent_s / seconds)
+        memory_s = max(LEAST_SHARE_MEMORY_S, SHARE_MEMORY_STEPS * beat.decode_step_s)
+        keep = exp(-seconds / memory_s)
+        self.prefill_share = keep * self.prefill_share + (1 - keep) * spent_s / seconds
 
     @property
     def slots(self) -> int:
@@ -78,7 +83,7 @@ class KnownEngine(Struct):
             waiting_tokens=self.prompt_tokens + self.others_tokens,
             decoding=self.answers + self.others_load,
             prefill_tokens_per_s=beat.prefill_tokens_per_s,
-            prefill_share=self.prefill_share,
+            prefill_share=min(1.0, self.prefill_share),
             decode_step_s=beat.decode_step_s,
             decode_base_s=beat.decode_base_s,
             decode_row_s=beat.decode_row_s,

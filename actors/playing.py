@@ -150,8 +150,8 @@ class Player:
         size, engine = len(command.prompt), command.engine
         begin = command.begin if isinstance(command, StartGenerate) else 0
         end = size if isinstance(command, StartGenerate) else _end(command, size)
+        begin = max(begin, flow.cached.get(engine, 0))
         for page_size in self._table.standing.page_sizes(flow.model):
-            begin = max(begin, flow.cached.get(engine, 0) * page_size)
             self._table.sent.sent(engine, flow.chain(page_size)[: end // page_size])
         flow.pending[_name(command), engine] = max(0, end - begin)
 

@@ -120,6 +120,11 @@ class Standing:
             return 0
         return min(-(-num_tokens // known.beat.page_size), known.beat.total_pages)
 
+    def cached_tokens(self, pages: Mapping[str, int]) -> dict[str, int]:
+        """Of so many pages, by engine; engines that are not there have none."""
+        known = ((self._known[e], num) for e, num in pages.items() if e in self._known)
+        return {k.beat.engine: num * k.beat.page_size for k, num in known}
+
     def has_room(self, claims: Claims) -> bool:
         """A new flow may have these: a slot and the pages at every engine that is alive."""
         known = ((self._known[e], pages) for e, pages in claims.items() if e in self._known)

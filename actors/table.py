@@ -62,7 +62,7 @@ class Table(Struct):
         found = dict[str, int]()
         for page_size in self.standing.page_sizes(flow.model):
             found.update(self.prefixes.find(flow.chain(page_size)))
-        flow.cached = found
+        flow.cached = self.standing.cached_tokens(found)
         fleet = self.standing.fleet(flow.model, found, num_tokens(flow.request))
         fleet = self.standing.having(flow.request.adapter, fleet)
         named = [*flow.claims, flow.request.engine]

@@ -6,21 +6,31 @@ decoder     |<-- backlog -->|     (others)         |<-- prompt[split:] -->|<-- a
 ```
 
 A prompt keeps everybody waiting who is at its engine: those who decode there, and those who will
-come after it. How many will come nobody knows; as many as are there now is a fair guess, since
-where a queue is long, much comes. So those ahead of it count, too, and leaving them out drowns the
-prefiller. An answer makes each step longer for all who decode beside it, and is itself kept waiting
-by prompts that come later.
+come before it is over. How many will come nobody knows; but where many are, many come, and leaving
+them out drowns the prefiller. An answer is itself kept waiting by the prompts that come later: an
+engine that prefills for others is the worst place for it.
+
+What an answer takes from those who decode beside it is left out. It takes that wherever it goes,
+and what differs between two engines is in its own time already: each step is longer where there are
+more of them. The constants are those with which a model of two engines lost least, over rates,
+kinds of requests and costs of steps; it loses little more with each of them a quarter off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from .fleet import Engine
 
+CROWD: Final = 1.5
+"""For each who is at an engine when a prompt comes, so many are kept waiting by it: him, and those
+who come meanwhile."""
+LASTING: Final = 0.75
+"""Of the prompts of the last moments, so many are expected in the next ones."""
 FULL: Final = 0.95
 """Of its time, an engine that computes prompts without a pause; the rest goes to answers."""
 LONG_ANSWER_TOKENS: Final = 512
@@ -53,7 +63,7 @@ def cost_s(plan: Plan, prompt_share: float = 0.0) -> float:
         ready_s = max(ready_s, backlog_s(plan.prefill) + handed_over_s)
         others_s, here = there_s * plan.prefill.load, size - max(plan.split, decode.cached)
     here_s = decode.prefill_s(here)
-    others_s += here_s * decode.load + answer * decode.decode_row_s * decode.decoding
+    others_s = CROWD * (others_s + here_s * decode.load)
     answer_s = answer * step_s(decode, decode.decoding + 1) / (1 - min(prompt_share, FULL))
     return ready_s + here_s + answer_s + others_s
 
@@ -71,14 +81,26 @@ def prompt_shares(engines: Iterable[Engine]) -> dict[str, float]:
 
     Prompts are expected where they went lately: the engine that has computed most of them takes
     what all of these engines had, until it is full. To go on as it was, half here and half there,
-    is no better guess, since everybody who decides by this makes it come true.
+    is no better guess, since everybody who decides by this makes it come true. Where prompts
+    wait that are for other engines, more of them will come.
     """
     ranked = sorted(engines, key=lambda e: (-e.prefill_share, e.role != "prefill", e.name))
     left, shares = sum(engine.prefill_share for engine in ranked), dict[str, float]()
     for engine in ranked:
-        shares[engine.name] = min(FULL, left)
-        left -= shares[engine.name]
+        lately = min(FULL, left)
+        shares[engine.name] = FULL if engine.prefills_for_others else LASTING * lately
+        left -= lately
     return shares
+
+
+def measured(engines: Sequence[Engine]) -> list[Engine]:
+    """The same engines; who has not measured yet how fast it computes prompts, such as a decoder
+    that was sent them all, is taken to be as fast as the fastest of them."""
+    fastest = max((engine.prefill_tokens_per_s for engine in engines), default=0.0)
+    return [
+        engine if engine.prefill_tokens_per_s else replace(engine, prefill_tokens_per_s=fastest)
+        for engine in engines
+    ]
 
 
 def backlog_s(engine: Engine) -> float:

@@ -62,6 +62,11 @@ class Engine(Struct, frozen=True):
     def plays(self, role: Role) -> bool:
         return role == "both" or self.role in (role, "both")
 
+    @property
+    def prefills_for_others(self) -> bool:
+        """It has requests that other engines answer."""
+        return self.load > self.decoding
+
     def missing(self, num_tokens: int) -> int:
         """How many of the first ``num_tokens`` of the prompt it has not cached."""
         return max(0, num_tokens - self.cached)

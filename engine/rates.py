@@ -7,6 +7,9 @@ from typing import Final
 
 MEMORY_S: Final = 10.0
 """Busy seconds after which what was measured before counts for a third."""
+LEAST_PROMPT_TOKENS: Final = 16
+"""With fewer of them, a step says nothing of how fast prompts are. A decoder that has all but the
+last token sent to it computes no others."""
 LEAST_SPREAD: Final = 0.5
 """Answers, squared: steps that differ by less tell a line from noise no better than a guess."""
 
@@ -32,6 +35,26 @@ class Rate:
     def per_s(self) -> float:
         """0 where nothing was measured yet."""
         return self._amount / self._seconds if self._seconds else 0.0
+
+
+class Slope:
+    """Seconds for each of an amount, the line through nothing that fits best: a sample counts by
+    the square of its amount, since what is there besides hardly shows in a large one and is all
+    that there is in a small one. Older ones count less."""
+
+    def __init__(self, memory_s: float = MEMORY_S) -> None:
+        self._memory_s = memory_s
+        self._xx = self._xy = 0.0
+
+    def add(self, amount: float, seconds: float) -> None:
+        keep = exp(-seconds / self._memory_s)
+        self._xx = self._xx * keep + amount * amount
+        self._xy = self._xy * keep + amount * seconds
+
+    @property
+    def per_s(self) -> float:
+        """Of the amount; 0 where nothing was measured yet."""
+        return self._xx / self._xy if self._xy else 0.0
 
 
 class Trend:
@@ -75,8 +98,8 @@ class Rates:
     """What routers are told in heartbeats."""
 
     def __init__(self) -> None:
-        self._prefill, self._decode, self._transfer = Rate(), Rate(), Rate()
-        self._step = Trend()
+        self._decode, self._transfer = Rate(), Rate()
+        self._prefill, self._step = Slope(), Trend()
         self.prefill_s = 0.0
         """Spent on prompts so far."""
 
@@ -92,8 +115,9 @@ class Rates:
         elif prefill_tokens:
             answers_s = self._answers_s(num_decoding) if num_decoding else 0.0
             prompts_s = max(seconds - answers_s, seconds / 2)
-            self._prefill.add(prefill_tokens, prompts_s)
             self.prefill_s += prompts_s
+            if prefill_tokens >= LEAST_PROMPT_TOKENS:
+                self._prefill.add(prefill_tokens, prompts_s)
 
     def sent(self, num_bytes: int, seconds: float) -> None:
         """A transfer took ``seconds`` in which bytes moved."""

@@ -132,4 +132,4 @@ def test_a_cached_prompt_counts_for_the_adapter_that_it_was_computed_with(router
 
     router.ask("legal")
 
-    assert router.core.flows[FLOW].cached == {"rich": 2, "e1": 2}
+    assert router.core.flows[FLOW].cached == {"rich": 2 * PAGE, "e1": 2 * PAGE}

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bus.estimates import FULL, Plan, cost_s, even_split, prompt_shares, step_s
+from bus.estimates import (
+    CROWD,
+    FULL,
+    LASTING,
+    Plan,
+    cost_s,
+    even_split,
+    measured,
+    prompt_shares,
+    step_s,
+)
 from bus.fleet import Engine
 
 QUICK = Engine("e0", prefill_tokens_per_s=1000.0, decode_base_s=0.002, decode_row_s=0.001)
@@ -39,13 +49,13 @@ def test_what_is_cached_is_not_computed() -> None:
 def test_a_prompt_comes_after_those_that_wait_and_keeps_everybody_there_waiting() -> None:
     busy = replace(QUICK, waiting_tokens=50, load=3)
 
-    assert cost_s(Plan(100, 0, busy)) == pytest.approx(0.050 + 0.100 + 3 * 0.100)
+    assert cost_s(Plan(100, 0, busy)) == pytest.approx(0.050 + 0.100 + CROWD * 3 * 0.100)
 
 
-def test_an_answer_slows_those_down_who_decode_beside_it() -> None:
+def test_an_answer_takes_longer_beside_others() -> None:
     busy = replace(QUICK, decoding=4)
 
-    assert cost_s(Plan(0, 10, busy)) == pytest.approx(10 * (0.002 + 5 * 0.001) + 4 * 10 * 0.001)
+    assert cost_s(Plan(0, 10, busy)) == pytest.approx(10 * (0.002 + 5 * 0.001))
 
 
 def test_prompts_that_are_still_to_come_slow_an_answer_down() -> None:
@@ -59,7 +69,9 @@ def test_a_prefiller_delays_its_own_and_the_decoder_computes_the_rest() -> None:
     cost = cost_s(Plan(100, 0, decode, prefill, split=80))
 
     handing_over = step_s(decode, 1)
-    assert cost == pytest.approx(0.080 + handing_over + 0.020 + 2 * 0.080 + 1 * 0.020)
+    assert cost == pytest.approx(
+        0.080 + handing_over + 0.020 + CROWD * (2 * 0.080 + 1 * 0.020)
+    )
 
 
 def test_a_slow_transfer_keeps_the_decoder_waiting() -> None:
@@ -101,24 +113,43 @@ def test_nothing_is_gained_by_more_work(
 
 
 @given(st.lists(ENGINES, max_size=4, unique_by=lambda e: e.name))
-def test_prompts_to_come_are_as_many_as_there_were_and_fill_one_engine_first(
+def test_prompts_to_come_follow_those_that_were_and_fill_one_engine_first(
     engines: list[Engine],
 ) -> None:
-    shares = prompt_shares(engines)
+    alone = [replace(engine, load=engine.decoding) for engine in engines]
+    shares = prompt_shares(alone)
 
     total = sum(e.prefill_share for e in engines)
     assert set(shares) == {e.name for e in engines}
-    assert sum(shares.values()) == pytest.approx(min(total, FULL * len(engines)))
-    assert sum(0 < s < FULL for s in shares.values()) <= 1
+    assert sum(shares.values()) == pytest.approx(LASTING * min(total, FULL * len(engines)))
+    assert sum(0 < s < LASTING * FULL for s in shares.values()) <= 1
 
 
 def test_the_engine_that_has_computed_most_prompts_is_expected_to_get_more_of_them() -> None:
     busy, calm = replace(QUICK, prefill_share=0.4), replace(OTHER, prefill_share=0.3)
 
-    assert prompt_shares([calm, busy]) == {"e0": pytest.approx(0.7), "e1": pytest.approx(0.0)}
+    assert prompt_shares([calm, busy]) == {
+        "e0": pytest.approx(LASTING * 0.7),
+        "e1": pytest.approx(0.0),
+    }
+
+
+def test_an_engine_that_prefills_for_others_now_is_expected_to_do_nothing_else() -> None:
+    prefill = replace(QUICK, load=3, decoding=2)
+    decode = replace(OTHER, load=2, decoding=2, prefill_share=0.5)
+
+    assert prompt_shares([prefill, decode]) == {"e0": FULL, "e1": pytest.approx(LASTING * 0.5)}
 
 
 def test_where_nothing_was_computed_yet_prompts_are_expected_at_prefillers() -> None:
     decode, prefill = replace(QUICK, role="decode"), replace(OTHER, role="prefill")
 
     assert list(prompt_shares([decode, prefill])) == ["e1", "e0"]
+
+
+def test_who_has_not_computed_a_prompt_yet_is_taken_for_as_fast_as_the_fastest() -> None:
+    unknown, slow = replace(OTHER, prefill_tokens_per_s=0.0), replace(OTHER, prefill_tokens_per_s=1)
+
+    assert measured([QUICK, unknown, slow]) == [QUICK, OTHER, slow]
+    assert measured([unknown]) == [unknown]
+    assert measured([]) == []

@@ -72,6 +72,41 @@ def test_of_a_mixed_step_the_prompts_get_what_answers_alone_would_not_have_taken
     assert rates.prefill_tokens_per_s == pytest.approx(1000)
 
 
+@given(st.floats(1e-6, 1e-2), st.lists(st.integers(16, 4096), min_size=1, max_size=50))
+def test_a_prompt_s_tokens_all_cost_the_same_whatever_the_chunks(
+    token_s: float, chunks: list[int]
+) -> None:
+    rates = Rates()
+    for num_tokens in chunks:
+        rates.stepped(num_tokens, 0, num_tokens * token_s)
+
+    assert rates.prefill_tokens_per_s == pytest.approx(1 / token_s)
+
+
+def test_an_engine_that_is_sent_all_but_the_last_token_does_not_take_itself_for_slow() -> None:
+    rates = Rates()
+    rates.stepped(0, 4, 0.003)
+    for _ in range(1000):
+        rates.stepped(1, 4, 0.0035)
+    assert rates.prefill_tokens_per_s == 0  # nothing is known
+
+    rates.stepped(512, 0, 0.064)
+    for _ in range(1000):
+        rates.stepped(1, 4, 0.0035)
+
+    assert rates.prefill_tokens_per_s == pytest.approx(8000)
+
+
+def test_the_short_end_of_a_prompt_says_little() -> None:
+    rates = Rates()
+    rates.stepped(512, 0, 0.064)
+
+    for _ in range(20):
+        rates.stepped(16, 0, 0.004)  # half of it is the step itself
+
+    assert rates.prefill_tokens_per_s == pytest.approx(8000, rel=0.05)
+
+
 @given(
     st.floats(1e-4, 0.1),
     st.floats(1e-5, 0.01),
