@@ -47,7 +47,7 @@ def invented(kind: Any) -> st.SearchStrategy[Any]:
 
 def _within(kind: type, bounds: msgspec.Meta) -> st.SearchStrategy[Any]:
     if kind is int:
-        return st.integers(bounds.ge, 2**63 - 1)
+        return st.integers(int(bounds.ge or 0), 2**63 - 1)
     return st.floats(bounds.ge, bounds.le)
 
 
