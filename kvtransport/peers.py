@@ -139,7 +139,8 @@ class Peers:
     def bound(self, timeout_s: float | None) -> float | None:
         """The timeout, or what is left until somebody who has not answered, or does not take our
         goodbye, is lost."""
-        limits = [it.until for it in (*self._connecting.values(), *self._parting)]
+        limits = [awaited.until for awaited in self._connecting.values()]
+        limits += [parting.until for parting in self._parting]
         if not limits:
             return timeout_s
         left_s = max(min(limits) - time.monotonic(), 0.0)

@@ -145,6 +145,7 @@ def break_connection(here: Site, there: Site) -> BrokenConnection:
 
 def replace_connection(here: Site, there: Site, kind: Callable[[Connection], _Kind]) -> _Kind:
     peers, peer = peers_of(here), id_of(there)
+    assert isinstance(here, LocalSite)
 
     def replace() -> _Kind:
         other = kind(peers._connections[peer])
@@ -264,6 +265,7 @@ def test_a_flush_that_fails_loses_the_peer_and_is_not_taken_for_landed(ucx: Worl
     here, there = joined(ucx)
     peers, landed = peers_of(here), list[str]()
     flush = cast(Request, FailedRequest()), lambda: landed.append("landed")
+    assert isinstance(here, LocalSite)
 
     here.do(lambda: peers._connections[id_of(there)]._flushes.append(flush))
 
