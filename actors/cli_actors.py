@@ -18,6 +18,7 @@ from .cli_parts import (
     invariant_option,
     kv_memory_of,
     kv_mib_option,
+    kv_pace_option,
     lifeline_option,
     metrics_option,
     model_option,
@@ -127,6 +128,7 @@ class Adapter(click.ParamType[tuple[str, str]]):
               help="'none': an engine that neither sends nor receives KV.")  # fmt: skip
 @click.option("--kv-checksums", is_flag=True,
               help="Check KV that comes and goes before it is used.")  # fmt: skip
+@kv_pace_option
 @model_option
 @url_option
 @metrics_option

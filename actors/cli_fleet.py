@@ -16,6 +16,7 @@ from .cli_parts import (
     invariant_option,
     kv_memory_of,
     kv_mib_option,
+    kv_pace_option,
     model_option,
     run,
     sized,
@@ -63,6 +64,7 @@ def demo(
 @kv_mib_option
 @click.option("--kv-checksums", is_flag=True,
               help="Check KV from engine to engine before it is used.")  # fmt: skip
+@kv_pace_option
 @click.option("--watch", "watched", multiple=True, metavar="FILE",
               type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Check a strategy and put it into service, again on every save.")  # fmt: skip
@@ -90,10 +92,15 @@ def up(settings: Settings, /, url: str | None, watched: tuple[Path, ...], **give
     arguments = (
         *("--kv-memory", str(memory)),
         *(("--kv-checksums",) if given.pop("kv_checksums") else ()),
+        *pace_arguments(given.pop("kv_max_bytes_per_s")),
         *(() if given.pop("invariant") else ("--no-invariant",)),
     )
     options = FleetOptions(engines, engine_arguments=arguments, **given)
     run(stay_up(settings, options, url or settings.nats_url, watched))
+
+
+def pace_arguments(bytes_per_s: float | None) -> tuple[str, ...]:
+    return () if bytes_per_s is None else ("--kv-max-bytes-per-s", f"{bytes_per_s:.0f}B")
 
 
 def _engines(count: int, given: tuple[Role, ...]) -> tuple[tuple[str, Role], ...]:

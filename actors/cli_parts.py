@@ -11,7 +11,7 @@ import click
 
 from bus.fleet import Role
 from bus.interface import BusError
-from engine.kv_memory import DoesNotFit, KvMemory, Size
+from engine.kv_memory import DoesNotFit, KvMemory, Size, read_size
 from engine.model_errors import ModelError
 from engine.page_store import StoreUnusable
 from engine.pins import PinsFull
@@ -96,8 +96,21 @@ def sized(read: Callable[[str], T]) -> Callable[[click.Context, click.Parameter,
     return convert
 
 
+def _read_pace(text: str) -> float:
+    """Bytes per second; raises ValueError where it is none."""
+    if not (size := read_size(text)).num_bytes:
+        raise ValueError(f"{text!r} is too slow: give at least 1B")
+    return size.num_bytes
+
+
 kv_mib_option = click.option(
     "--kv-mib", type=click.IntRange(1), hidden=True, help="The same in MiB, as a number."
+)
+kv_pace_option = click.option(
+    "--kv-max-bytes-per-s",
+    metavar="SIZE",
+    callback=sized(_read_pace),
+    help="What KV that comes and goes may take of the link, such as 100MiB; default: all.",
 )
 url_option = click.option(
     "--nats", "url", metavar="URL", help="The broker, nats://[TOKEN@]HOST:PORT."

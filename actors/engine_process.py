@@ -142,13 +142,7 @@ class EngineProcess:
             yield None
             return
         key = grant_key(self.settings, self.options.url)
-        config = CourierConfig(
-            self.options.name,
-            self.epoch,
-            self.shape,
-            key,
-            checksums=self.options.kv_checksums,
-        )
+        config = courier_config(self.options, self.epoch, self.shape, key)
         transport = UcxTransport(self.settings.libucp)
         self._transport = f"ucx {transport.version}"
         with Courier(config, transport, self.clock, feed) as courier:
@@ -242,3 +236,16 @@ class EngineProcess:
     def _beat(self, engine: Engine, badge: Badge, news: CacheNews) -> Beat:
         self._latest = engine.statistics()
         return badge.beat(self._latest, news.sequence)
+
+
+def courier_config(
+    options: EngineOptions, epoch: int, shape: PoolShape, key: bytes
+) -> CourierConfig:
+    return CourierConfig(
+        options.name,
+        epoch,
+        shape,
+        key,
+        checksums=options.kv_checksums,
+        max_bytes_per_s=options.kv_max_bytes_per_s,
+    )

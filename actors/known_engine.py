@@ -18,6 +18,11 @@ LEAST_SHARE_MEMORY_S: Final = 0.5
 """Beats do not come more often."""
 
 
+LEAST_TOKENS_PER_S: Final = 1e-6
+"""Slower is no measurement, and a prompt would take for ever there: what is computed from that is
+no number."""
+
+
 class Work(Struct, frozen=True):
     """What one flow has one engine do."""
 
@@ -82,7 +87,7 @@ class KnownEngine(Struct):
             epoch=beat.epoch,
             waiting_tokens=self.prompt_tokens + self.others_tokens,
             decoding=self.answers + self.others_load,
-            prefill_tokens_per_s=beat.prefill_tokens_per_s,
+            prefill_tokens_per_s=_measured(beat.prefill_tokens_per_s),
             prefill_share=min(1.0, self.prefill_share),
             decode_step_s=beat.decode_step_s,
             decode_base_s=beat.decode_base_s,
@@ -92,3 +97,8 @@ class KnownEngine(Struct):
             credits=self.slots,
             group=beat.group,
         )
+
+
+def _measured(tokens_per_s: float) -> float:
+    """0 where it is not known."""
+    return tokens_per_s if tokens_per_s >= LEAST_TOKENS_PER_S else 0.0

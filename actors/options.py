@@ -76,6 +76,8 @@ class EngineOptions(Struct, frozen=True):
     transport: Literal["ucx", "none"] = "ucx"
     kv_checksums: bool = False
     """Whether KV that it receives, or sends, is checked before it is used."""
+    kv_max_bytes_per_s: float | None = None
+    """Of the link's, what all its transfers together may take; None: all of it."""
     metrics: Address | None = None
     """Where Prometheus may read; None: nowhere."""
     lifeline: bool = False

@@ -113,7 +113,7 @@ class Sender:
 
     def __init__(self, receiver: Receiver, ends: Ends) -> None:
         self._transport = ends.open(fill=1)
-        self._outbox = Outbox(self._transport, lambda _, seconds: None, time.perf_counter)
+        self._outbox = Outbox(self._transport, self, time.perf_counter)
         self._answers: queue.SimpleQueue[float] = queue.SimpleQueue()
         self._memory = receiver.memory
         self._rounds_left = 0
@@ -135,6 +135,12 @@ class Sender:
 
     def turn(self) -> float | None:
         return self._outbox.turn()
+
+    def issued(self, transfer: int, seconds: float) -> None:
+        """Nobody counts here."""
+
+    def stuck(self, transfer: int, why: str) -> None:
+        """The benchmark then ends by its patience."""
 
     @contextmanager
     def putting(self, runs: Runs) -> Iterator[None]:

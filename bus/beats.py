@@ -2,69 +2,79 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta, Struct
 
 from .compatibility import Compatibility
 from .fleet import Role
 
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+Measured: TypeAlias = Annotated[float, Meta(ge=0, le=1e15)]
+"""Seconds, or amounts per second. Nothing that is not a number gets in: it is neither less nor more
+than anything, and engines are kept in order by what they measure."""
+
 
 class Beat(Struct, frozen=True):
-    """An engine's heartbeat, twice a second: who it is, what it can do, how busy it is."""
+    """An engine's heartbeat, twice a second: who it is, what it can do, how busy it is.
+
+    One that says what cannot be, such as a rate that is not a number, does not decode.
+    """
 
     engine: str
     epoch: int
     """Larger after every restart; an order or grant for another epoch is stale."""
     model: str
     role: Role
-    load: int
+    load: Count
     """Requests waiting or running."""
-    free_pages: int
-    total_pages: int
-    page_size: int
-    max_context: int
+    free_pages: Count
+    total_pages: Count
+    page_size: Annotated[int, Meta(ge=1)]
+    max_context: Count
     compatibility: str
     """Equal for engines that can exchange pages, and for no others."""
     leaving: bool = False
     """The last beat: the engine is shutting down in good order."""
-    slots: int = 0
+    slots: Count = 0
     """Requests that it computes at once; 0 where it does not say."""
-    waiting_tokens: int = 0
+    waiting_tokens: Count = 0
     """Of prompts that it has still to compute."""
-    prefill_s: float = 0.0
+    prefill_s: Measured = 0.0
     """Spent on prompts in this epoch so far: two beats tell which share of the time that is."""
-    prefill_tokens_per_s: float = 0.0
+    prefill_tokens_per_s: Measured = 0.0
     """Rates are measured by the engine in its last seconds of work; 0 where there was none yet."""
-    decode_step_s: float = 0.0
+    decode_step_s: Measured = 0.0
     """Of a step that computes answers only."""
-    decode_base_s: float = 0.0
+    decode_base_s: Measured = 0.0
     """Of such a step, what it takes whatever the number of answers."""
-    decode_row_s: float = 0.0
+    decode_row_s: Measured = 0.0
     """What each answer adds to it."""
-    transfer_bytes_per_s: float = 0.0
+    transfer_bytes_per_s: Measured = 0.0
     """Of what it sent, while bytes moved."""
-    kv_bytes_per_token: int = 0
+    kv_bytes_per_token: Count = 0
     group: str = ""
     """Whom it is for, such as a topic or a tenant; empty is everybody."""
-    cache_sequence: int = 0
+    cache_sequence: Count = 0
     """Of the newest `CacheChanged`; 0 where it publishes none."""
     adapters: tuple[str, ...] = ()
     """LoRA adapters that it was started with, in order of names."""
     kv: Compatibility | None = None
     """What ``compatibility`` is made of, to tell in words what differs."""
-    waiting: int = 0
+    waiting: Count = 0
     """Of ``load``, requests that wait for pages, for KV that is on its way, or for their turn."""
-    running: int = 0
+    running: Count = 0
     """Of ``load``, sequences that the next step computes: the batch."""
-    cached_pages: int = 0
+    cached_pages: Count = 0
     """Of ``free_pages``, those that are kept for reuse until they are needed."""
-    granted_pages: int = 0
+    granted_pages: Count = 0
     """Reserved, for another engine to write. The rest is in use."""
-    sending: int = 0
+    sending: Count = 0
     """Transfers out of here that go on."""
-    prefill_tokens: int = 0
+    prefill_tokens: Count = 0
     """Counts, since the engine was started: of prompts, and of answers."""
-    decode_tokens: int = 0
-    matched_tokens: int = 0
+    decode_tokens: Count = 0
+    matched_tokens: Count = 0
     """Of prompts, found in the prefix cache instead of being computed."""
 
     @property

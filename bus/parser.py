@@ -57,6 +57,8 @@ class QuickParser(Parser):
             if frame is None:
                 break
             sid, subject, reply, header_bytes, num_bytes = frame
+            if not 0 <= header_bytes <= num_bytes:  # nonsense; it would lead us backwards
+                break
             first = line_end + CRLF_SIZE
             last = first + num_bytes
             if len(data) < last + CRLF_SIZE:

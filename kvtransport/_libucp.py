@@ -316,6 +316,10 @@ class Request:
                 self._kept = None
         return self.status != IN_PROGRESS
 
+    def check(self) -> None:
+        """Raises `UcxError` where it is over and has failed."""
+        self._library.check("request", self.status)
+
 
 class Received(NamedTuple):
     """A message as the peer sent it."""

@@ -20,7 +20,7 @@ from .ledger import Ledger
 from .outbox import Outbox
 from .pacing import Pace
 from .protocol import decode, encode
-from .staging import Staging
+from .staging import NOBODY, Staging
 from .transport import PeerId, Transport, Unreachable, peer_id
 
 log = logging.getLogger(__name__)
@@ -52,11 +52,13 @@ class Clerk:
         self.ledger = ledger
         self.bad_messages = 0
         """Messages of peers that could not be read; each was ignored."""
+        self.failed = 0
+        """Effects that raised; each was logged, and the others were carried out."""
         self.settled = threading.Event()
         """Set once `stop` was asked for and nothing is open any more."""
         self._transport = means.transport
         self._clock, self._on_event = clock, on_event
-        self._outbox = Outbox(means.transport, self._issued, clock, means.pace)
+        self._outbox = Outbox(means.transport, self, clock, means.pace)
         self._staging = Staging(means.memory, means.shape.num_bytes, self._outbox, self)
         self._checksums = Checksums(means.memory, means.shape)
         self._stopping = False
@@ -100,8 +102,13 @@ class Clerk:
     # --- effects --------------------------------------------------------------------------------
 
     def carry_out(self, effects: list[Effect]) -> None:
+        """All of them: one that raises, of one transfer, must not cost another its end."""
         for effect in effects:
-            self._perform(effect)
+            try:
+                self._perform(effect)
+            except Exception:
+                self.failed += 1
+                log.exception("%s could not be carried out", type(effect).__name__)
 
     def _perform(self, effect: Effect) -> None:
         match effect:
@@ -143,16 +150,19 @@ class Clerk:
         queue = self._staging if self._staging.has(transfer) else self._outbox
         queue.flush(transfer, peer, landed)
 
-    def _issued(self, transfer: int, write_s: float) -> None:
-        self.carry_out(self.ledger.progressed(transfer, self._clock(), write_s))
+    def issued(self, transfer: int, seconds: float) -> None:
+        """Of a transfer's bytes some went out or have landed."""
+        self.carry_out(self.ledger.progressed(transfer, self._clock(), seconds))
 
     def moved(self, transfer: int) -> None:
         """Converted bytes have landed."""
-        self._issued(transfer, 0.0)
+        self.issued(transfer, 0.0)
 
-    def misfit(self, transfer: int, why: str) -> None:
-        """Numbers cannot be converted: the transfer fails."""
-        self.carry_out(self.ledger.misfit(transfer, why, self._clock()))
+    def stuck(self, transfer: int, why: str) -> None:
+        """Bytes cannot be copied, or their numbers not converted: the transfer fails."""
+        if transfer == NOBODY:
+            transfer = self._staging.transfer
+        self.carry_out(self.ledger.stuck(transfer, why, self._clock()))
 
     def _summed(self, transfer: int, sums: bytes) -> None:
         self.carry_out(self.ledger.summed(transfer, sums, self._clock()))

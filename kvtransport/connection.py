@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from msgspec import Struct
 
-from ._libucp import OK, Endpoint, RemoteKey, Request, Worker
+from ._libucp import Endpoint, RemoteKey, Request, Worker
 from .lanes import copying_lane, shared_lane
 from .layout import Bytes, Runs
 from .mapped import copy_runs
@@ -19,6 +19,18 @@ from .transport import PEER_ID_BYTES, PeerId, Unreachable, peer_id
 _CHECKSUM = struct.Struct("<I")
 MEMORY = struct.Struct("<QQ")
 """Address and length of a pool, before UCX's key to it."""
+
+
+def unpack_memory(memory: bytes) -> tuple[int, int]:
+    """Address and length of a peer's pool.
+
+    Raises:
+        ValueError: it says neither.
+    """
+    if len(memory) < MEMORY.size:
+        raise ValueError(f"{len(memory)} bytes say nothing of a pool")
+    address, num_bytes = MEMORY.unpack_from(memory)
+    return address, num_bytes
 
 
 def join_address(identity: PeerId, worker_address: bytes) -> bytes:
@@ -68,13 +80,14 @@ class _Reach(Struct, frozen=True, eq=False):
 class Connection:
     """Keys to the peer's memory, and what is under way. For the transport's thread only.
 
-    Every method but `lane` raises `UcxError` where the connection is broken.
+    Every method raises `UcxError` where the connection is broken.
     """
 
     def __init__(self, worker: Worker, address: bytes) -> None:
         self.peer = peer_id(address)
         self.endpoint = Endpoint(worker, split_address(address))
         self._reaches: dict[bytes, _Reach] = {}
+        self._lanes: dict[bytes, str] = {}
         self._requests: deque[Request] = deque()
         """Messages, and in the end the closing and what it interrupted."""
         self._flushes: deque[tuple[Request | None, Callable[[], object]]] = deque()
@@ -116,6 +129,11 @@ class Connection:
         self._keep(self.endpoint.send(number, identity, data))
 
     def lane(self, memory: bytes) -> str:
+        if memory not in self._lanes:  # it takes longer than a small transfer
+            self._lanes[memory] = self._lane(memory)
+        return self._lanes[memory]
+
+    def _lane(self, memory: bytes) -> str:
         reach = self._reach(memory)
         if address := reach.key.mapped_at(reach.address):
             with open("/proc/self/maps") as maps:
@@ -132,7 +150,7 @@ class Connection:
 
     def _reach(self, memory: bytes) -> _Reach:
         if memory not in self._reaches:
-            address, num_bytes = MEMORY.unpack_from(memory)
+            address, num_bytes = unpack_memory(memory)
             key = RemoteKey(self.endpoint, memory[MEMORY.size :])
             view = key.view(address, num_bytes)
             mapped = None if view is None else np.frombuffer(view, np.uint8)
@@ -146,15 +164,16 @@ class Connection:
         return not self._requests
 
     def landed(self) -> Callable[[], object] | None:
-        """What to call for the next flush that has ended, if one has."""
+        """What to call for the next flush that has ended, if one has.
+
+        Raises `UcxError` where the flush failed: nobody knows what has landed.
+        """
         if not self._flushes:
             return None
         request, done = self._flushes[0]
         if request is not None and not request.poll():
             return None
         self._flushes.popleft()
-        return done if request is None or request.status == OK else _nothing
-
-
-def _nothing() -> None:
-    """For a flush that failed: the peer's loss is told instead."""
+        if request is not None:
+            request.check()
+        return done

@@ -175,7 +175,8 @@ class Courier:
         self._call(lambda: self._ledger.abort((flow, attempt), "aborted", self._clock()))
 
     def statistics(self) -> CourierStatistics:
-        return self._tally.statistics(self._clerk.bad_messages, self._transport.statistics())
+        clerk, transport = self._clerk, self._transport.statistics()
+        return self._tally.statistics(clerk.bad_messages, clerk.failed, transport)
 
     def close(self) -> None:
         """Stop everything, wait up to a second for peers that still write, join the thread."""

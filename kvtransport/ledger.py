@@ -99,9 +99,10 @@ class Ledger:
         side = self._sender if number > 0 else self._receiver
         return side.summed(number, sums, now)
 
-    def misfit(self, number: int, reason: str, now: float) -> list[Effect]:
-        """What the transfer was to write cannot be converted for its receiver."""
-        return self._sender.misfit(number, reason, now)
+    def stuck(self, number: int, reason: str, now: float) -> list[Effect]:
+        """Some of what an effect numbered so was to copy cannot be, and never will."""
+        side = self._sender if number > 0 else self._receiver
+        return side.stuck(number, reason, now)
 
     def lost(self, peer: PeerId) -> list[Effect]:
         return self._receiver.lost(peer) + self._sender.lost(peer)

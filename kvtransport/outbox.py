@@ -41,6 +41,18 @@ class Carrier(Protocol):
     def alert(self, peer: PeerId, memory: bytes) -> None: ...
 
 
+class Listener(Protocol):
+    """Who hears of transfers, by their numbers."""
+
+    def issued(self, transfer: int, seconds: float) -> None:
+        """Some of its bytes went out or have landed, which took so long."""
+        ...
+
+    def stuck(self, transfer: int, why: str) -> None:
+        """Some of its bytes cannot be copied, and were left out: it must not be told complete."""
+        ...
+
+
 _Copy = Callable[[PeerId, bytes, Runs], None]
 
 
@@ -120,13 +132,11 @@ class Outbox:
     def __init__(
         self,
         carrier: Carrier,
-        on_issued: Callable[[int, float], None],
+        listener: Listener,
         clock: Callable[[], float],
         pace: Pace | None = None,
     ) -> None:
-        """``on_issued`` hears the number of a transfer whenever some of its bytes went out or have
-        landed, and the seconds that this took."""
-        self._carrier, self._on_issued, self._clock = carrier, on_issued, clock
+        self._carrier, self._listener, self._clock = carrier, listener, clock
         self._pace = pace or Unlimited()
         self._queues: dict[PeerId, _Queue] = {}
 
@@ -170,14 +180,15 @@ class Outbox:
 
     def _advance(self, peer: PeerId, queue: _Queue) -> None:
         """Small jobs go together until the slice is full; a flush goes as soon as it is first."""
-        budget = SLICE_BYTES
+        budget = self._pace.at_once(SLICE_BYTES)
+        least = min(LEAST_BYTES, budget)
         while queue.jobs and queue.window_flush is None and not self._pace.wait_s():
             job = queue.jobs[0]
             if isinstance(job, _Flush):
                 queue.jobs.popleft()
                 queue.in_flight_bytes = 0  # it waits for all of them
                 self._flush(peer, job.transfer, job.done)
-            elif budget >= LEAST_BYTES:
+            elif budget >= least:
                 budget -= self._issue(peer, queue, job, budget)
             else:
                 break
@@ -187,7 +198,7 @@ class Outbox:
         began = self._clock()
 
         def landed() -> None:
-            self._on_issued(transfer, self._clock() - began)
+            self._listener.issued(transfer, self._clock() - began)
             done()
 
         self._carrier.flush(peer, landed)
@@ -197,11 +208,15 @@ class Outbox:
         part = job.next_part(budget)
         if job.is_over:
             queue.jobs.popleft()
-            if queue.ends:
-                self._carrier.alert(peer, job.memory)
         began = self._clock()
-        job.begin(peer, job.memory, part)
-        self._on_issued(job.transfer, self._clock() - began)
+        try:
+            if job.is_over and queue.ends:
+                self._carrier.alert(peer, job.memory)
+            job.begin(peer, job.memory, part)
+        except ValueError as error:
+            self._leave_out(queue, job, str(error))
+            return 0
+        self._listener.issued(job.transfer, self._clock() - began)
         num_bytes = part.total_bytes()
         self._pace.spend(num_bytes)
         queue.in_flight_bytes += num_bytes
@@ -209,6 +224,12 @@ class Outbox:
             queue.in_flight_bytes, queue.window_flush = 0, job
             self._flush(peer, job.transfer, lambda: self._reopen(queue))
         return max(num_bytes, SLICE_BYTES * len(part) // SLICE_RUNS)
+
+    def _leave_out(self, queue: _Queue, job: _Copies, why: str) -> None:
+        """What is left of the job, too. Others' jobs go on."""
+        if queue.jobs and queue.jobs[0] is job:
+            queue.jobs.popleft()
+        self._listener.stuck(job.transfer, why)
 
     @staticmethod
     def _reopen(queue: _Queue) -> None:

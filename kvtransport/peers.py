@@ -32,6 +32,14 @@ class _Awaited(Struct):
     """What it is told as soon as it has answered."""
 
 
+class _Parting(Struct, frozen=True, eq=False):
+    """A connection that we gave up, while our goodbye is on its way."""
+
+    connection: Connection
+    until: float
+    """When it is closed, whatever is still under way."""
+
+
 class Peers:
     """For the transport's thread only; ``on_lost`` is called once for each connection."""
 
@@ -48,8 +56,10 @@ class Peers:
         self._guard, self._on_lost = commands.guard, on_lost
         self._connections: dict[PeerId, Connection] = {}
         self._connecting: dict[PeerId, _Awaited] = {}
+        self._parting: list[_Parting] = []
+        """Lost, and not closed yet: the peer may live on, and would not miss us by itself."""
         self._leaving: list[Connection] = []
-        """Lost, and not told yet: something of them is still under way."""
+        """Closed, and not told yet: something of them is still under way."""
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -59,12 +69,14 @@ class Peers:
 
     def is_leaving(self, peer: PeerId) -> bool:
         """Whether a connection with it is lost, and that was not told yet."""
-        return any(connection.peer == peer for connection in self._leaving)
+        lost = [*self._leaving, *(parting.connection for parting in self._parting)]
+        return any(connection.peer == peer for connection in lost)
 
     def connect(self, address: bytes) -> PeerId:
-        """As `Transport.connect`."""
+        """As `Transport.connect`. Nothing is put or sent on a new connection before the loss of the
+        last one is told: whoever hears of it takes it for the end of all that."""
         peer = peer_id(address)
-        if peer not in self._connections:
+        if peer not in self._connections and not self.is_leaving(peer):
             try:
                 connection = Connection(self._worker, address)
             except UcxError as error:
@@ -93,8 +105,7 @@ class Peers:
         try:
             act()
         except UcxError as error:
-            log.warning("the connection to peer %s broke: %s", connection.peer.hex(), error)
-            self._lose(connection)
+            self._part(connection, str(error))
 
     def heard(self, message: Received) -> None:
         """What peers say about themselves."""
@@ -103,7 +114,7 @@ class Peers:
         elif message.number == WELCOME:
             self._answered(message.header)
         elif leaving := self._connections.get(message.header):
-            self._lose(leaving)
+            self._lose(leaving)  # it knows
 
     def notice(self) -> bool:
         """Act on failures, then flushes that landed, then losses that are complete; whether there
@@ -112,6 +123,8 @@ class Peers:
             self._lose_endpoint(*self._worker.failed.popleft())
         present = [c for c in self._connections.values() if not self.is_leaving(c.peer)]
         landed = [self._land(connection) for connection in present]
+        if self._parting:
+            self._have_parted()
         return any(landed) | self._tell_losses()
 
     def lose_late(self) -> None:
@@ -121,27 +134,26 @@ class Peers:
             return
         now = time.monotonic()
         for late in [peer for peer, it in self._connecting.items() if now >= it.until]:
-            log.warning("peer %s never answered", late.hex())
-            self._lose(self._connections[late])
+            self._part(self._connections[late], "it never answered")
 
     def bound(self, timeout_s: float | None) -> float | None:
-        """The timeout, or what is left until somebody who has not answered is lost."""
-        if not self._connecting:
+        """The timeout, or what is left until somebody who has not answered, or does not take our
+        goodbye, is lost."""
+        limits = [awaited.until for awaited in self._connecting.values()]
+        limits += [parting.until for parting in self._parting]
+        if not limits:
             return timeout_s
-        first = min(awaited.until for awaited in self._connecting.values())
-        left_s = max(first - time.monotonic(), 0.0)
+        left_s = max(min(limits) - time.monotonic(), 0.0)
         return left_s if timeout_s is None else min(left_s, timeout_s)
 
     def take_leave(self) -> None:
         """Say goodbye, wait a moment for it to be taken, and close every endpoint."""
-        everyone = list(self._connections.values())
-        for connection in everyone:
+        for connection in list(self._connections.values()):
             self._answered(connection.peer)  # it no longer matters whether it has
-            self.say(connection, GOODBYE)
-            self.attempt(connection, connection.flush_last)
-        self._progress_until(lambda: all(c.settled() for c in self._connections.values()))
-        for connection in everyone:
-            self._lose(connection)
+            self._part(connection, "we leave")
+        self._progress_until(self._have_parted)
+        for parting in self._parting:
+            self._close(parting.connection)
         self._progress_until(lambda: all(connection.settled() for connection in self._leaving))
 
     # --- steps ----------------------------------------------------------------------------------
@@ -167,7 +179,11 @@ class Peers:
         connection.settled()
         happened = False
         while self._connections.get(connection.peer) is connection:
-            done = connection.landed()
+            try:
+                done = connection.landed()
+            except UcxError as error:
+                self._part(connection, str(error))
+                return True
             if done is None:
                 break
             self._guard(done)
@@ -180,13 +196,44 @@ class Peers:
                 log.warning("peer %s is gone: UCX status %d", connection.peer.hex(), status)
                 self._lose(connection)
 
+    def _part(self, connection: Connection, why: str) -> None:
+        """As `_lose`, for what we give up by ourselves: a peer that lives on hears of it."""
+        if not self._remove(connection):
+            return
+        log.info("parting from peer %s: %s", connection.peer.hex(), why)
+        try:
+            connection.send(GOODBYE, self._identity, b"")
+            connection.flush_last()
+        except UcxError:  # it is broken on both sides, or the peer is dead
+            self._close(connection)
+        else:
+            self._parting.append(_Parting(connection, time.monotonic() + _LEAVING_S))
+
     def _lose(self, connection: Connection) -> None:
         """From here on nothing is put or sent; told once nothing is under way."""
-        if self._connections.get(connection.peer) is connection:
-            del self._connections[connection.peer]
-            self._connecting.pop(connection.peer, None)
-            connection.close()
-            self._leaving.append(connection)
+        if self._remove(connection):
+            self._close(connection)
+
+    def _remove(self, connection: Connection) -> bool:
+        """Whether it was there."""
+        if self._connections.get(connection.peer) is not connection:
+            return False
+        del self._connections[connection.peer]
+        self._connecting.pop(connection.peer, None)
+        return True
+
+    def _have_parted(self) -> bool:
+        """Close whom our goodbye has left for, or who does not take it; whether that is all."""
+        now, parting = time.monotonic(), self._parting
+        self._parting = [p for p in parting if not p.connection.settled() and now < p.until]
+        for parted in parting:
+            if parted not in self._parting:
+                self._close(parted.connection)
+        return not self._parting
+
+    def _close(self, connection: Connection) -> None:
+        connection.close()
+        self._leaving.append(connection)
 
     def _tell_losses(self) -> bool:
         gone = [connection for connection in self._leaving if connection.settled()]

@@ -7,6 +7,7 @@ input ends.
 from __future__ import annotations
 
 import queue
+import select
 import subprocess
 import sys
 import time
@@ -61,38 +62,58 @@ class _Owner:
         return None
 
 
-def probe(library_path: str | None = None, settings: Mapping[str, str] | None = None) -> Probed:
+def probe(
+    library_path: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    patience_s: float = PATIENCE_S,
+) -> Probed:
     """Write a few times into the pool of a process started for it, which has the same settings.
 
     Raises:
         UcxUnavailable: there is no UCX to try.
-        ProbeFailed: the two processes did not get together within ten seconds.
+        ProbeFailed: the two processes did not get together within ``patience_s`` for each step.
     """
     transport = UcxTransport(library_path, settings)
     transport.allocate(NUM_BYTES)
     transport.start(_Owner())
     given = msgspec.json.encode(settings or {}).decode()
     try:
-        return _with_peer(transport, [given, *([library_path] if library_path else [])])
+        arguments = [given, *([library_path] if library_path else [])]
+        return _with_peer(transport, arguments, patience_s)
     finally:
         transport.close()
 
 
-def _with_peer(transport: UcxTransport, arguments: list[str]) -> Probed:
+def _with_peer(transport: UcxTransport, arguments: list[str], patience_s: float) -> Probed:
     command = [sys.executable, "-m", __name__, *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as peer:
         try:
-            assert peer.stdout is not None
-            line = peer.stdout.readline()
-            if not line:
-                raise ProbeFailed(f"the other process ended with code {peer.wait()}")
-            return _measured(transport, msgspec.json.decode(line, type=_Offer))
+            return _measured(transport, _offer_of(peer, patience_s), patience_s)
         finally:
-            assert peer.stdin is not None
-            peer.stdin.close()
+            _end(peer, patience_s)
 
 
-def _measured(transport: UcxTransport, offer: _Offer) -> Probed:
+def _offer_of(peer: subprocess.Popen[bytes], patience_s: float) -> _Offer:
+    assert peer.stdout is not None
+    if not select.select([peer.stdout], [], [], patience_s)[0]:
+        raise ProbeFailed(f"the other process said nothing within {patience_s:g} s")
+    line = peer.stdout.readline()
+    if not line:
+        raise ProbeFailed(f"the other process ended with code {peer.wait()}")
+    return msgspec.json.decode(line, type=_Offer)
+
+
+def _end(peer: subprocess.Popen[bytes], patience_s: float) -> None:
+    """In good order, or by force where that takes too long."""
+    assert peer.stdin is not None
+    peer.stdin.close()
+    try:
+        peer.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        peer.kill()
+
+
+def _measured(transport: UcxTransport, offer: _Offer, patience_s: float) -> Probed:
     peer, runs = peer_id(offer.address), Runs(*(np.array([n], np.int64) for n in (0, 0, NUM_BYTES)))
 
     def connect(done: Callable[[str], None]) -> None:
@@ -106,14 +127,17 @@ def _measured(transport: UcxTransport, offer: _Offer) -> Probed:
     def lane(done: Callable[[str], None]) -> None:
         done(transport.lane(peer, offer.memory))
 
-    _on_thread(transport, connect)
+    def wait_for(work: Callable[[Callable[[str], None]], None]) -> str:
+        return _on_thread(transport, work, patience_s)
+
+    wait_for(connect)
     source, target = np.ones(NUM_BYTES, np.uint8), np.ones(NUM_BYTES, np.uint8)
     puts: list[float] = []
     copies: list[float] = []
     for _ in range(NUM_PUTS):
-        puts.append(_seconds(lambda: _on_thread(transport, put)))
+        puts.append(_seconds(lambda: wait_for(put)))
         copies.append(_seconds(lambda: np.copyto(target, source)))
-    found = _on_thread(transport, lane)
+    found = wait_for(lane)
     put_s, copy_s = min(puts), min(copies)
     return Probed(transport.library, found, NUM_BYTES / put_s / 1e9, NUM_BYTES / copy_s / 1e9)
 
@@ -124,7 +148,9 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began_s
 
 
-def _on_thread(transport: UcxTransport, work: Callable[[Callable[[str], None]], None]) -> str:
+def _on_thread(
+    transport: UcxTransport, work: Callable[[Callable[[str], None]], None], patience_s: float
+) -> str:
     """What ``work``, on the transport's thread, says when it is done."""
     told: queue.SimpleQueue[str | Exception] = queue.SimpleQueue()
 
@@ -136,9 +162,9 @@ def _on_thread(transport: UcxTransport, work: Callable[[Callable[[str], None]], 
 
     transport.call(begin)
     try:
-        answer = told.get(timeout=PATIENCE_S)
+        answer = told.get(timeout=patience_s)
     except queue.Empty:
-        raise ProbeFailed(f"nothing arrived within {PATIENCE_S:g} s") from None
+        raise ProbeFailed(f"nothing arrived within {patience_s:g} s") from None
     if isinstance(answer, Exception):
         raise answer
     return answer

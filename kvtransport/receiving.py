@@ -90,6 +90,11 @@ class Receiver(Grants):
         message = Reading(state.offer.serial, state.writer.transfer)
         return [Send(state.writer.peer, message)] if tell else []
 
+    def stuck(self, number: int, reason: str, now: float) -> list[Effect]:
+        """Some of what the lender has told us to read is not there."""
+        state = self._states.get(-number)
+        return self._stop(state, reason, now) if isinstance(state, Reads) else []
+
     def flushed(self, number: int, lane: str, now: float) -> list[Effect]:
         """Nothing that we read is under way."""
         state = self._states.get(-number)

@@ -97,7 +97,7 @@ class Sender:
         transfer = self._transfers.get(serial)
         return self._step(transfer, lambda t: steps.summed(t, self._home, sums, now))
 
-    def misfit(self, serial: int, reason: str, now: float) -> list[Effect]:
+    def stuck(self, serial: int, reason: str, now: float) -> list[Effect]:
         return self._step(self._transfers.get(serial), lambda t: steps.abort(t, reason, now))
 
     def lost(self, peer: PeerId) -> list[Effect]:

@@ -23,8 +23,8 @@ from .layout import Bytes, Runs
 from .transport import PeerId
 
 STAGING_BYTES = 2**20
-_NOBODY = 0
-"""As the number of a flush that no transfer may drop."""
+NOBODY = 0
+"""As the number of a put and a flush that no transfer may drop."""
 
 
 class Outlet(Protocol):
@@ -40,7 +40,7 @@ class Listener(Protocol):
         """Some of its bytes have landed."""
         ...
 
-    def misfit(self, transfer: int, why: str) -> None:
+    def stuck(self, transfer: int, why: str) -> None:
         """Its numbers cannot be converted."""
         ...
 
@@ -76,7 +76,7 @@ class Staging:
         self._memory, self._begin, self._outlet = memory, begin, outlet
         self._listener = listener
         self._jobs: deque[_Conversion | _Flush] = deque()
-        self._used_for: PeerId | None = None
+        self._used_for: _Conversion | None = None
 
     def put(self, transfer: int, peer: PeerId, memory: bytes, runs: Runs, cast: Cast) -> None:
         if pieces := runs.split(STAGING_BYTES):
@@ -94,8 +94,13 @@ class Staging:
 
     def forget(self, peer: PeerId) -> None:
         self._jobs = deque(job for job in self._jobs if job.peer != peer)
-        if self._used_for == peer:
+        if self._used_for and self._used_for.peer == peer:
             self._used_for = None
+
+    @property
+    def transfer(self) -> int:
+        """Whose bytes are on their way; `NOBODY` where none are."""
+        return self._used_for.transfer if self._used_for else NOBODY
 
     def turn(self) -> bool:
         """Convert and hand on a slice, if the area is free; whether there is more to do now."""
@@ -118,11 +123,11 @@ class Staging:
         try:
             staged = self._convert(part, job.cast)
         except DoesNotFit as error:
-            self._listener.misfit(job.transfer, str(error))
+            self._listener.stuck(job.transfer, str(error))
             return
-        self._used_for = job.peer
-        self._outlet.put(_NOBODY, job.peer, job.memory, staged)
-        self._outlet.flush(_NOBODY, job.peer, partial(self._landed, job.transfer))
+        self._used_for = job
+        self._outlet.put(NOBODY, job.peer, job.memory, staged)
+        self._outlet.flush(NOBODY, job.peer, partial(self._landed, job.transfer))
 
     def _convert(self, part: Runs, cast: Cast) -> Runs:
         sizes = cast.source_bytes(part.num_bytes)

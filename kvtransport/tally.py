@@ -24,6 +24,8 @@ class CourierStatistics(Struct, frozen=True):
     delivered_bytes: int
     bad_messages: int
     """Messages of peers that could not be read; each was ignored."""
+    failed: int
+    """Effects of the protocol that raised; each was logged."""
     transport: TransportStatistics
 
 
@@ -33,7 +35,7 @@ class Tally:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._names: set[Name] = set()
-        self._counts = dict.fromkeys(CourierStatistics.__struct_fields__[:-2], 0)
+        self._counts = dict.fromkeys(CourierStatistics.__struct_fields__[:-3], 0)
 
     def claim(self, name: Name) -> None:
         """Raises ValueError where it is in use."""
@@ -66,6 +68,10 @@ class Tally:
                 case SendFailed():
                     self._counts["send_failed"] += 1
 
-    def statistics(self, bad_messages: int, transport: TransportStatistics) -> CourierStatistics:
+    def statistics(
+        self, bad_messages: int, failed: int, transport: TransportStatistics
+    ) -> CourierStatistics:
         with self._lock:
-            return CourierStatistics(**self._counts, bad_messages=bad_messages, transport=transport)
+            return CourierStatistics(
+                **self._counts, bad_messages=bad_messages, failed=failed, transport=transport
+            )

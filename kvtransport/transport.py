@@ -142,6 +142,9 @@ class Transport(Protocol):
     def connect(self, address: bytes) -> PeerId:
         """Make sure that there is a connection, both ways. Does not wait for the peer.
 
+        While the loss of the last one is still to be told there is none, and what is begun with
+        that peer ends with the telling.
+
         Raises:
             Unreachable: there is no lane to such an address.
         """

@@ -18,7 +18,7 @@ import numpy as np
 from ._libucp import Context, Memory, Received, UcxError, Worker
 from .alarm import Alarm
 from .commands import Commands
-from .connection import MEMORY, Connection, Pool
+from .connection import MEMORY, Connection, Pool, unpack_memory
 from .layout import Runs
 from .library import SETTINGS, UcxUnavailable, load
 from .peers import ALERT, GOODBYE, HELLO, MESSAGE, WELCOME, Peers
@@ -176,7 +176,7 @@ class UcxTransport:
 
     def _checked(self, memory: bytes, runs: Runs) -> Pool:
         """Our pool, if the runs lie inside of both."""
-        _, size = MEMORY.unpack_from(memory)
+        _, size = unpack_memory(memory)
         ours, theirs = runs.reach()
         if self._pool is None or ours > len(self._pool.content) or theirs > size:
             raise ValueError(f"runs reach to bytes {ours} here and {theirs} of {size} there")

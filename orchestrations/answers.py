@@ -37,9 +37,16 @@ PAGE_SIZE: Final = 16
 
 REFUSALS: Final[dict[str, tuple[Reason, ...]]] = {
     "PrepRecv": ("busy", "too_long", "stale_epoch", "internal"),
-    "RemoteSend": ("busy", "transfer_failed", "incompatible", "stale_epoch", "internal"),
-    "StartGenerate": ("busy", "transfer_failed", "too_long", "stale_epoch", "internal"),
-    "Commit": ("no_such_flow", "transfer_failed", "stale_epoch"),
+    "RemoteSend": (
+        "busy",
+        "transfer_failed",
+        "corrupt",
+        "incompatible",
+        "stale_epoch",
+        "internal",
+    ),
+    "StartGenerate": ("busy", "transfer_failed", "corrupt", "too_long", "stale_epoch", "internal"),
+    "Commit": ("no_such_flow", "transfer_failed", "corrupt", "stale_epoch"),
     "Suspend": ("no_such_flow", "out_of_order", "stale_epoch"),
     "Release": ("stale_epoch",),
     "Query": ("bad_range", "stale_epoch"),

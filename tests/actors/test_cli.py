@@ -8,6 +8,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from actors.cli import main
+from actors.cli_actors import engine
+from actors.cli_fleet import pace_arguments, up
+from actors.engine_process import courier_config
+from actors.options import EngineOptions
+from bus.transfers import PoolShape
 
 
 @pytest.fixture
@@ -53,6 +58,25 @@ def test_a_size_that_is_none_is_told_with_an_example(home: Path, option: str) ->
 
     assert result.exit_code == 2
     assert "'lots' is no size: give one like 512MiB" in result.output
+
+
+def test_a_pace_for_kv_reaches_the_transport_of_an_engine_that_up_starts() -> None:
+    given = up.make_context("up", ["--kv-max-bytes-per-s", "1.5MiB"]).params
+    arguments = pace_arguments(given["kv_max_bytes_per_s"])
+
+    chosen = engine.make_context("engine", list(arguments)).params["kv_max_bytes_per_s"]
+    options = EngineOptions("nats://", "e0", kv_max_bytes_per_s=chosen)
+
+    config = courier_config(options, 1, PoolShape(1, 1, 1, 2, "p"), b"key")
+    assert config.max_bytes_per_s == 1.5 * 2**20
+    assert pace_arguments(None) == ()
+
+
+def test_a_pace_of_nothing_is_refused_in_words(home: Path) -> None:
+    result = microserve("engine", "--kv-max-bytes-per-s", "0B")
+
+    assert result.exit_code == 2
+    assert "give at least 1B" in result.output
 
 
 def test_the_strategies_are_listed_with_what_they_do() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+from msgspec.structs import replace
 
 from actors.effects import Effect
 from bus.compatibility import Compatibility
@@ -77,3 +78,30 @@ def test_an_engine_that_joins_and_cannot_be_paired_is_told_of(
     assert caplog.messages == [
         "p2 and p1 cannot exchange KV: protocol is 1 at p2 and 2 at p1; they are not paired"
     ]
+
+
+def test_a_rank_of_several_is_told_at_join_that_it_has_not_all_heads_and_is_never_paired(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What several ranks would have to write into one pool together is not granted."""
+    router = Router()
+    for engine in ("p0", "d0"):
+        router.core.standing.lost(engine)
+    ranks = [
+        replace(NEW, layout=replace(LAYOUT, tensor_parallel=3, rank=rank)) for rank in range(2)
+    ]
+
+    with caplog.at_level(logging.WARNING, "microserve.router"):
+        join(router, "d1", "decode", NEW, 0)
+        for rank, kv in enumerate(ranks):
+            join(router, f"p1{rank}", "prefill", kv, 0)
+
+    assert caplog.messages == [
+        "p10 and d1 cannot exchange KV: tensor_parallel is 3 at p10 and 1 at d1;"
+        " they are not paired",
+        "p11 and d1 cannot exchange KV: tensor_parallel is 3 at p11 and 1 at d1;"
+        " rank is 1 at p11 and 0 at d1; they are not paired",
+        "p11 and p10 cannot exchange KV: rank is 1 at p11 and 0 at p10; they are not paired",
+    ]
+    names = {c.engine for c in commands(router.ask("disaggregated"))}
+    assert len(names) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from math import nan
 from typing import Any
 
 import pytest
@@ -209,11 +210,14 @@ async def test_unreadable_messages_are_survived() -> None:
     async with system(accept) as it, MemoryBus(it.broker) as bus:
         for subject in ("ms.beat.e0", "ms.router.r0.event", "ms.router.r0.tokens"):
             await bus.publish(subject, b"\xc1")
+        beat = Beat("e9", 1, "m", "both", 0, 9, 9, 16, 99, "c", prefill_tokens_per_s=nan)
+        await bus.publish("ms.beat.e9", encode(beat))
         await bus.publish("ms.flow.nobody.cancel", b"")
 
         async with started(it):
             await settled(it)
         assert it.core.statistics().outcomes == {"finished": 1}
+        assert list(it.core.roster.seen) == ["e0"]
 
 
 async def test_a_router_that_is_stopped_hears_nothing_more() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
@@ -14,8 +14,11 @@ from actors.known_engine import Work
 from actors.standing import Standing
 from bus.compatibility import Compatibility
 from bus.fleet import Engine, Fleet
-from bus.messages import Beat
+from bus.messages import Beat, Mailbox, Request, Sampling, Submitted
+from bus.tokens import Tokens
 from bus.transfers import PageLayout
+from orchestrations.adaptive import adaptive
+from orchestrations.machine import Generating, Idle, Preparing, Renew
 
 BEAT = Beat("e0", 1, "m", "both", 0, 10, 10, 16, 1024, "same", slots=4)
 
@@ -59,6 +62,38 @@ def test_an_engine_is_what_its_beat_says() -> None:
         ),
     )
     assert standing(beat).fleet("another", {}).engines == ()
+
+
+RATES = st.sampled_from([0.0, 5e-324, 1e-9, 1.0, 1e15])
+
+
+@given(
+    st.tuples(RATES, RATES), st.tuples(RATES, RATES), st.tuples(RATES, RATES), st.integers(0, 2**62)
+)
+def test_a_request_is_placed_whatever_rates_a_beat_may_tell(
+    prefills: tuple[float, float],
+    rows: tuple[float, float],
+    transfers: tuple[float, float],
+    waiting_tokens: int,
+) -> None:
+    beats = [
+        replace(
+            BEAT,
+            engine=f"e{n}",
+            prefill_tokens_per_s=prefills[n],
+            decode_row_s=rows[n],
+            transfer_bytes_per_s=transfers[n],
+            kv_bytes_per_token=1000,
+            waiting_tokens=waiting_tokens * n,
+        )
+        for n in range(2)
+    ]
+    request = Request(Tokens(range(100)), Sampling(), Mailbox("answers"))
+
+    state, commands = adaptive(Idle(), Submitted(request, standing(*beats).fleet("m", {})))
+
+    assert isinstance(state, Preparing | Generating)
+    assert {c.engine for c in commands if not isinstance(c, Renew)} <= {"e0", "e1"}
 
 
 def test_engines_come_in_the_order_of_their_names_each_with_its_model() -> None:

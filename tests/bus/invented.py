@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 from hypothesis import strategies as st
@@ -34,6 +34,8 @@ def invented(kind: Any) -> st.SearchStrategy[Any]:
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return st.one_of(*map(invented, arguments))
+    if origin is Annotated:
+        return _within(*arguments)
     if origin is Literal:
         return st.sampled_from(arguments)
     if origin is tuple:
@@ -41,6 +43,12 @@ def invented(kind: Any) -> st.SearchStrategy[Any]:
     if origin is dict:
         return st.dictionaries(*map(invented, arguments), max_size=3)
     return _structs(kind)
+
+
+def _within(kind: type, bounds: msgspec.Meta) -> st.SearchStrategy[Any]:
+    if kind is int:
+        return st.integers(int(bounds.ge or 0), 2**63 - 1)
+    return st.floats(bounds.ge, bounds.le)
 
 
 def _tuples(arguments: tuple[Any, ...]) -> st.SearchStrategy[Any]:

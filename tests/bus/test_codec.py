@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, get_args
+from math import inf, nan
+from typing import Annotated, Any, TypeAlias, get_args, get_origin
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,6 +42,10 @@ PUBLIC: list[Case] = [
     *[(kind, Reply) for kind in get_args(Reply)],
 ]
 DECODED = [Order, Report, Event, GenerateRequest, Reply, Batch]
+
+
+def _is_number(field: msgspec.structs.FieldInfo) -> bool:
+    return get_origin(field.type) is Annotated
 
 
 def _name(case: Case) -> str:
@@ -168,3 +174,16 @@ def test_unknown_fields_of_our_own_messages_are_ignored() -> None:
 def test_something_that_is_no_message_is_a_mistake_of_ours() -> None:
     with pytest.raises(TypeError, match="no wire form for object"):
         encode(object())
+
+
+BEAT = Beat("e0", 1, "m", "both", 0, 1, 1, 16, 99, "c")
+NUMBERS = [f.name for f in msgspec.structs.fields(Beat) if f.name != "epoch" and _is_number(f)]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_heartbeat_that_counts_or_measures_nonsense_is_refused(name: str) -> None:
+    """Engines are kept in order by these: one that is neither less nor more would break it."""
+    nonsense = [-1] if isinstance(getattr(BEAT, name), int) else [-0.5, nan, inf, -inf]
+    for value in nonsense:
+        with pytest.raises(Undecodable, match=rf"\$\.{name}"):
+            decode(encode(msgspec.structs.replace(BEAT, **{name: value})), Beat)

@@ -24,6 +24,11 @@ def test_other_page_sizes_are_laid_out_again() -> None:
     [
         (replace(KV, layout=replace(LAYOUT, model="n")), "model is 'm' at p0 and 'n' at d0"),
         (replace(KV, layout=replace(LAYOUT, head_dim=32)), "head_dim is 64 at p0 and 32 at d0"),
+        (
+            replace(KV, layout=replace(LAYOUT, tensor_parallel=3)),
+            "tensor_parallel is 1 at p0 and 3 at d0",
+        ),
+        (replace(KV, layout=replace(LAYOUT, rank=1)), "rank is 0 at p0 and 1 at d0"),
         (replace(KV, num_layers=28), "num_layers is 30 at p0 and 28 at d0"),
         (replace(KV, protocol=3), "protocol is 2 at p0 and 3 at d0"),
         (

@@ -69,9 +69,7 @@ def test_a_prefiller_delays_its_own_and_the_decoder_computes_the_rest() -> None:
     cost = cost_s(Plan(100, 0, decode, prefill, split=80))
 
     handing_over = step_s(decode, 1)
-    assert cost == pytest.approx(
-        0.080 + handing_over + 0.020 + CROWD * (2 * 0.080 + 1 * 0.020)
-    )
+    assert cost == pytest.approx(0.080 + handing_over + 0.020 + CROWD * (2 * 0.080 + 1 * 0.020))
 
 
 def test_a_slow_transfer_keeps_the_decoder_waiting() -> None:

@@ -90,3 +90,24 @@ def test_a_message_that_is_not_taken_goes_nats_pys_way() -> None:
 def test_what_no_server_says_is_a_protocol_error(line: bytes) -> None:
     with pytest.raises(ProtocolError):
         parsed(QuickParser(Receiver()), [line])
+
+
+@pytest.mark.parametrize("sizes", [b"-9", b"-17", b"4 -4", b"9 4", b"-1 4"])
+def test_sizes_that_cannot_be_are_left_to_nats_py(sizes: bytes) -> None:
+    """It refuses them. Going back by 17 bytes would lead to the same line for ever."""
+    verb = b"HMSG" if b" " in sizes else b"MSG"
+    stream = verb + b" a.b 1 " + sizes + b"\r\nabcd\r\n"
+    ours, theirs = Receiver(), Receiver()
+
+    ends = [_end(QuickParser(ours), stream), _end(Parser(theirs), stream)]
+
+    assert ends[0] == ends[1]
+    assert ours.heard == theirs.heard
+
+
+def _end(parser: Parser, stream: bytes) -> str:
+    try:
+        parsed(parser, [stream])
+    except ProtocolError as error:
+        return str(error)
+    return "read"

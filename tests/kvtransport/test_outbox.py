@@ -23,10 +23,14 @@ class FakeCarrier:
         self.runs: list[Runs] = []
         self.gets: list[tuple[PeerId, int, int]] = []
         self.flushes: list[tuple[PeerId, Callable[[], None]]] = []
+        self.refused: set[bytes] = set()
+        """Memories that nothing can be put into."""
         self.alerts: list[tuple[PeerId, int]] = []
         """Who was told that the end is near, and after how many puts."""
 
     def put(self, peer: PeerId, memory: bytes, runs: Runs) -> None:
+        if memory in self.refused:
+            raise ValueError(f"nothing goes into {memory!r}")
         self.puts.append((peer, len(runs), runs.total_bytes()))
         self.runs.append(runs)
 
@@ -42,6 +46,20 @@ class FakeCarrier:
     def land(self) -> None:
         while self.flushes:
             self.flushes.pop(0)[1]()
+
+
+class FakeListener:
+    """Writes down what it heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[int, float]] = []
+        self.left_out: list[tuple[int, str]] = []
+
+    def issued(self, transfer: int, seconds: float) -> None:
+        self.heard.append((transfer, seconds))
+
+    def stuck(self, transfer: int, why: str) -> None:
+        self.left_out.append((transfer, why))
 
 
 class Clock:
@@ -60,10 +78,9 @@ def runs(count: int, size: int) -> Runs:
 
 def outbox() -> tuple[Outbox, FakeCarrier, list[tuple[int, float]]]:
     """With a clock that moves a second with every look at it."""
-    carrier, seconds = FakeCarrier(), itertools.count()
-    issued: list[tuple[int, float]] = []
-    box = Outbox(carrier, lambda *what: issued.append(what), lambda: float(next(seconds)))
-    return box, carrier, issued
+    carrier, seconds, listener = FakeCarrier(), itertools.count(), FakeListener()
+    box = Outbox(carrier, listener, lambda: float(next(seconds)))
+    return box, carrier, listener.heard
 
 
 def test_a_large_run_goes_out_slice_by_slice() -> None:
@@ -249,19 +266,49 @@ def test_no_pages_are_no_job() -> None:
 
 def test_what_goes_out_and_lands_keeps_to_the_pace_of_the_link() -> None:
     carrier, time = FakeCarrier(), Clock()
-    pace = Limited(bytes_per_s=SLICE_BYTES, clock=time)
-    box = Outbox(carrier, lambda *_: None, time, pace)
+    pace = Limited(bytes_per_s=8 * SLICE_BYTES, clock=time)
+    box = Outbox(carrier, FakeListener(), time, pace)
     box.put(1, A, b"", runs(1, SLICE_BYTES + TAIL_BYTES))
     box.flush(1, A, lambda: None)
 
     at_once = box.turn()
     early = box.turn()
-    time.now = 1.0
+    time.now = 0.125
     tail = box.turn()
     landing = len(carrier.flushes)
-    time.now = 1.0 + TAIL_BYTES / SLICE_BYTES
+    time.now = 0.125 + TAIL_BYTES / SLICE_BYTES / 8
     rest = box.turn()
 
-    assert (at_once, early, tail, rest) == (1.0, 1.0, TAIL_BYTES / SLICE_BYTES, None)
+    assert (at_once, early, tail, rest) == (0.125, 0.125, 1 / 64, None)
     assert [num_bytes for _, _, num_bytes in carrier.puts] == [SLICE_BYTES, TAIL_BYTES]
     assert (landing, len(carrier.flushes)) == (0, 1)
+
+
+def test_what_cannot_be_put_is_left_out_and_told_and_others_go_on() -> None:
+    carrier, listener = FakeCarrier(), FakeListener()
+    carrier.refused = {b"gone"}
+    box = Outbox(carrier, listener, Clock())
+    box.put(1, A, b"gone", runs(1, 2 * SLICE_BYTES))
+    box.put(2, A, b"", runs(1, 7))
+    box.put(3, B, b"", runs(1, 8))
+
+    assert box.turn() is None
+    assert carrier.puts == [(A, 1, 7), (B, 1, 8)]
+    assert listener.left_out == [(1, "nothing goes into b'gone'")]
+
+
+@given(st.floats(1.0, 1e5))
+def test_a_slow_link_sees_progress_long_before_a_lease_runs_out(bytes_per_s: float) -> None:
+    carrier, time = FakeCarrier(), Clock()
+    box = Outbox(carrier, FakeListener(), time, Limited(bytes_per_s, clock=time))
+    box.put(1, A, b"", runs(1, SLICE_BYTES))
+
+    waits = []
+    for _ in range(5):
+        wait_s = box.turn()
+        assert wait_s is not None
+        waits.append(wait_s)
+        time.now += wait_s
+
+    assert len(carrier.puts) == 5
+    assert max(waits) <= 1.0

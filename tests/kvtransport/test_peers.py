@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from typing import cast
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, TypeVar, cast
 
 import pytest
 
-from kvtransport._libucp import Received, UcxError
-from kvtransport.connection import Connection
-from kvtransport.transport import PeerId
+from kvtransport._libucp import Received, Request, UcxError
+from kvtransport.connection import Connection, Pool
+from kvtransport.layout import Runs
+from kvtransport.peers import Peers
+from kvtransport.transport import PeerId, peer_id
 from kvtransport.ucx import UcxTransport
 
 from .conftest import make_world
 from .sites import LocalSite, Site
 from .worlds import MIB, World, id_of, joined
+
+_Kind = TypeVar("_Kind")
 
 
 @pytest.fixture
@@ -136,16 +140,25 @@ class BrokenConnection:
 
 def break_connection(here: Site, there: Site) -> BrokenConnection:
     """What ``here`` has to ``there``."""
-    assert isinstance(here, LocalSite)
-    assert isinstance(here.transport, UcxTransport)
-    peers, peer = here.transport._peers, id_of(there)
+    return replace_connection(here, there, BrokenConnection)
 
-    def replace() -> BrokenConnection:
-        broken = BrokenConnection(peers._connections[peer])
-        peers._connections[peer] = cast(Connection, broken)
-        return broken
+
+def replace_connection(here: Site, there: Site, kind: Callable[[Connection], _Kind]) -> _Kind:
+    peers, peer = peers_of(here), id_of(there)
+    assert isinstance(here, LocalSite)
+
+    def replace() -> _Kind:
+        other = kind(peers._connections[peer])
+        peers._connections[peer] = cast(Connection, other)
+        return other
 
     return here.do(replace)
+
+
+def peers_of(here: Site) -> Peers:
+    assert isinstance(here, LocalSite)
+    assert isinstance(here.transport, UcxTransport)
+    return here.transport._peers
 
 
 def test_a_connection_that_breaks_at_the_goodbye_is_left_alone(ucx: World) -> None:
@@ -165,6 +178,99 @@ def test_a_connection_that_breaks_at_an_alert_is_lost(ucx: World) -> None:
 
     assert here.loss() == id_of(there)
     assert broken.asked_when_closed == []
+
+
+class FailingConnection:
+    """One of its calls fails, which has nothing to do with the peer."""
+
+    def __init__(self, whole: Connection) -> None:
+        self._whole = whole
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._whole, name)
+
+    def put(self, memory: bytes, ours: Pool, runs: Runs) -> None:
+        raise UcxError("ucp_put_nbx", -4, "Out of memory")
+
+
+def test_a_peer_that_we_give_up_hears_of_it_before_anything_new(ucx: World) -> None:
+    """UCX would tell it, too, but half a second later: of the connection that is new by then."""
+    here, there = joined(ucx)
+    here.send(id_of(there), b"hello")
+    there.message()
+    replace_connection(here, there, FailingConnection)
+
+    here.put(id_of(there), there.memory(), [(0, 0, 8)])
+    assert here.loss() == id_of(there)
+    here.connect(there.address())
+    here.send(id_of(there), b"again")
+
+    assert there.message() == (id_of(here), b"again")
+    assert isinstance(there, LocalSite)
+    assert there.told == ["received", "lost", "received"]
+
+
+def test_a_peer_that_never_answered_hears_that_it_was_given_up_before_anything_new(
+    ucx: World,
+) -> None:
+    here, there = ucx.here(MIB), ucx.there(MIB)
+    here.freeze()
+    there.connect(here.address())
+    there.freeze()
+    here.thaw()
+    here.connect(there.address())
+    peers = peers_of(here)
+    assert isinstance(here, LocalSite)
+    assert isinstance(there, LocalSite)
+
+    here.do(lambda: setattr(peers._connecting[id_of(there)], "until", 0.0))
+    assert here.loss() == id_of(there)
+    here.connect(there.address())
+    here.send(id_of(there), b"again")
+    there.thaw()
+
+    assert there.message() == (id_of(here), b"again")
+    assert there.told == ["lost", "received"]
+
+
+def test_nobody_is_connected_to_again_before_the_last_loss_is_told(ucx: World) -> None:
+    """The loss would be taken for the new connection's, whose puts may be under way."""
+    here, there = joined(ucx)
+    peers, address = peers_of(here), there.address()
+    assert isinstance(here, LocalSite)
+
+    def lose_and_connect() -> tuple[bool, list[str]]:
+        peers._lose(peers._connections[peer_id(address)])
+        peers.connect(address)
+        return peers.find(peer_id(address)) is None, list(here.told)
+
+    assert here.do(lose_and_connect) == (True, [])
+    assert here.loss() == id_of(there)
+    here.connect(address)
+    here.send(id_of(there), b"again")
+    assert there.message() == (id_of(here), b"again")
+
+
+class FailedRequest:
+    """An operation that UCX has ended with an error."""
+
+    def poll(self) -> bool:
+        return True
+
+    def check(self) -> None:
+        raise UcxError("request", -2, "No resources are available to initiate the operation")
+
+
+def test_a_flush_that_fails_loses_the_peer_and_is_not_taken_for_landed(ucx: World) -> None:
+    here, there = joined(ucx)
+    peers, landed = peers_of(here), list[str]()
+    flush = cast(Request, FailedRequest()), lambda: landed.append("landed")
+    assert isinstance(here, LocalSite)
+
+    here.do(lambda: peers._connections[id_of(there)]._flushes.append(flush))
+
+    assert here.loss() == id_of(there)
+    assert landed == []
 
 
 def test_a_deadline_comes_nearer_while_a_peer_does_not_answer(ucx: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvtransport.library import UcxUnavailable
-from kvtransport.probe import ANOTHER_MACHINE, probe
+from kvtransport.probe import ANOTHER_MACHINE, ProbeFailed, probe
 
 from .worlds import kv_threads
 
@@ -24,6 +24,13 @@ def test_what_two_machines_would_find_is_found_without_another_machine() -> None
 
     assert found.lane not in ("sysv", "posix", "cma")
     assert found.gb_per_s > 0
+
+
+def test_a_process_that_says_nothing_in_time_is_ended() -> None:
+    with pytest.raises(ProbeFailed, match=r"said nothing within 0\.001 s"):
+        probe(patience_s=0.001)
+
+    assert kv_threads() == []
 
 
 def test_without_a_library_it_says_what_was_tried() -> None:

@@ -12,6 +12,7 @@ from bus.messages import *
 from orchestrations.data_parallel import data_parallel
 from orchestrations.disaggregated import disaggregated
 from orchestrations.machine import *
+from orchestrations.migrate_context import migrate_context
 
 def planted(state: {states}, event: Event) -> Step:
     match state, event:
@@ -95,6 +96,19 @@ PLANTED: Final[dict[str, Plant]] = {
     "says the same again instead of trying anew": plant(
         "repeats",
         "        case Preparing(job), Refused('PrepRecv', 'busy'): return prepare(job)",
+    ),
+    "has a corrupt context sent once more with the same grant": plant(
+        "repeats",
+        "        case Sending(job), Refused('RemoteSend', 'corrupt'):\n"
+        "            return state, [RemoteSend(job.prefill, job.prompt, b'spent', 0, job.split)]",
+        "Refused(RemoteSend, corrupt)",
+    ),
+    "keeps what a corrupt context was to be moved from": plant(
+        "leak",
+        "        case Sending(job), Refused('Commit', 'corrupt'):\n"
+        "            return Done('refused'), []",
+        "Refused(Commit, corrupt)",
+        rest="migrate_context",
     ),
     "begins outside of the prompt": plant(
         "bad_command",

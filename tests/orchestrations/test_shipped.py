@@ -21,6 +21,7 @@ from bus.messages import (
     Suspended,
     TimedOut,
 )
+from orchestrations.answers import verb
 from orchestrations.check import check
 from orchestrations.data_parallel import data_parallel
 from orchestrations.disaggregated import disaggregated
@@ -51,6 +52,19 @@ def test_a_shipped_strategy_passes_on_every_shape(name: str) -> None:
     assert verdict.passed
     assert verdict.edges > len(SHAPES)
     assert {"Idle", "Generating", "Done"} <= set(verdict.states)
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_shipped_strategy_meets_contexts_that_arrive_corrupt(name: str) -> None:
+    moves = [edge for edge in explore(strategies()[name], PAIR) if isinstance(edge, Moved)]
+
+    waited_for = {verb(c) for move in moves for c in move.commands} & {
+        "RemoteSend",
+        "StartGenerate",
+    }
+    causes = [move.cause for move in moves]
+    met = {c.verb for c in causes if isinstance(c.event, Refused) and c.event.reason == "corrupt"}
+    assert met == waited_for != set()
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: s.name)

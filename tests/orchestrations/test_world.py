@@ -47,7 +47,7 @@ def kinds(world: World, kind: str) -> list[str]:
 def test_what_is_owed_may_be_answered_and_anybody_may_die() -> None:
     world = world_of(Generating(JOB), START)
 
-    assert kinds(world, "answer") == ["Finished"] * 4 + ["Refused"] * 5
+    assert kinds(world, "answer") == ["Finished"] * 4 + ["Refused"] * 6
     assert kinds(world, "progress") == ["Started"]
     assert kinds(world, "news") == ["Cancelled", "TimedOut", "Superseded"] + ["EngineLost"] * 6
     assert kinds(world, "late") == []
