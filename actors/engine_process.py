@@ -109,7 +109,7 @@ class EngineProcess:
 
     def _shape(self) -> PoolShape:
         options, files, one = self.options, self.files, self._pool_shape(1)
-        num_bytes = weights_bytes(files.weights, files.config, self._backend())
+        num_bytes = weights_bytes(files, self._backend())
         demand = Demand(files.name, options.dtype, num_bytes, one.num_bytes)
         free = free_bytes(options.device)
         if options.device == "cpu" and options.tier_file is None:

@@ -69,7 +69,7 @@ def measure(files: ModelFiles, plan: Plan) -> Result:
     ]
     begun_alike = [_alike(*pair) for pair in zip(*answers, strict=True)]
     pairs = list(zip(*answers, strict=True))
-    sizes = [weights_bytes(files.weights, files.config, b) for b in BACKENDS.values()]
+    sizes = [weights_bytes(files, b) for b in BACKENDS.values()]
     return Result(
         "int8",
         {

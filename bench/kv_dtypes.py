@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from bus.messages import Sampling
 from engine.model_files import ModelFiles, open_model
-from engine.runner import Choice, Ids, Row
+from engine.runner import Choice, Ids, Row, Sampled
 from engine.torch_runner import TorchRunner
 
 from .progress import rounds
@@ -106,7 +106,9 @@ def _next(runner: TorchRunner, sequences: list[tuple[Ids, int, Ids]]) -> list[in
         Row(history[begin:], begin, table, (Choice(Sampling(), history, len(history)),))
         for history, begin, table in sequences
     ]
-    return [chosen[0].token for chosen in runner.run(rows)]
+    found = [one for chosen in runner.run(rows) for one in chosen]
+    assert len(found) == len(rows)
+    return [one.token for one in found if isinstance(one, Sampled)]
 
 
 def _same(exact: list[list[int]], answers: list[list[int]]) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor
 from .backend import Weights
 from .ragged import Batch
 from .runner import Row
+from .shortlists import Scores, Shortlists, Wanted
 
 
 class Linear(Protocol):
@@ -97,3 +98,7 @@ class Arithmetic(Protocol):
         ...
 
     def attention(self, rows: Sequence[Row], paging: Paging) -> Attending: ...
+
+    def shortlists(self, scores: Scores, wanted: Sequence[Wanted]) -> Shortlists:
+        """See `Shortlisting`; what is on them does not depend on who looks for it."""
+        ...

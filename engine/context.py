@@ -144,6 +144,14 @@ class Context:
         """Let all pages go, those after before those before; published ones stay cached."""
         self._cut(0)
 
+    def forget(self) -> None:
+        """Nobody shall find what is in here: from the last page back, as far as nobody else has
+        it."""
+        while self._path and self._pages.forget(self._path[-1].page):
+            node = self._path.pop()
+            if node.page != self._table[len(self._path)]:
+                self._pages.drop(node.page)
+
     def held(self) -> Iterator[int]:
         """Every page once for each reference."""
         yield from map(int, self.table)

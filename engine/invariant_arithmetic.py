@@ -24,6 +24,7 @@ from .invariant_attention import InvariantAttention
 from .ragged import lay_out
 from .rope import steady_rotation
 from .runner import Row
+from .shortlists import Scores, Shortlists, Wanted, shortlists
 from .torch_arithmetic import TorchNorm
 from .whole_rows import filled_up, rows_agree
 
@@ -80,6 +81,9 @@ class InvariantArithmetic:
         width = gate.shape[1]
         num_rows = 1 if width % EVEN else max(1, ALONE // width)
         return torch.cat([functional.silu(part) for part in torch.split(gate, num_rows)]) * up
+
+    def shortlists(self, scores: Scores, wanted: Sequence[Wanted]) -> Shortlists:
+        return shortlists(scores, wanted)
 
     def attention(self, rows: Sequence[Row], paging: Paging) -> InvariantAttention:
         batch = lay_out(rows, paging.page_size)

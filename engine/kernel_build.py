@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import logging
 import os
 import platform
 import shlex
@@ -21,27 +23,53 @@ COMPILERS = ("cc", "gcc", "clang")
 COMPILE_WITHIN_S = 120.0
 
 
+logger = logging.getLogger(__name__)
+
+
 class NoKernels(ModelError):
     """They cannot be had here; the text says why."""
 
 
-def built(cache_dir: Path, source: Path = SOURCE, compiler: str | None = None) -> Path:
+def built(
+    cache_dir: Path,
+    source: Path = SOURCE,
+    compiler: str | None = None,
+    scratch: Path | None = None,
+) -> Path:
     """The shared library that ``source`` compiles to on this processor.
 
     Made where the cache has none for the same source, headers beside it, compiler, flags and
-    processor; it appears in one piece, whoever else builds it at the moment. ``compiler`` is a
-    command, found where None.
+    processor; it appears in one piece, whoever else builds it at the moment. Where the cache cannot
+    be used, it is made in a folder under ``scratch`` (the system's own place for such where None)
+    that is deleted at exit, and one line in the log says so: seconds at each start cost less than
+    computing without it. ``compiler`` is a command, found where None.
 
     Raises:
-        NoKernels: there is no compiler, it fails, or the cache cannot be written.
+        NoKernels: there is no compiler, it fails, or there is no place for what it makes.
     """
     command = shlex.split(compiler) if compiler else [_found_compiler()]
     library = cache_dir / "kernels" / f"{_key(source, command)}.so"
     try:
         if not library.is_file():
             _build(source, command, library)
+        return library
     except OSError as error:
-        raise NoKernels(f"the cache folder {library.parent} cannot be used: {error}") from error
+        logger.warning(
+            "native kernels are compiled at every start: the cache folder %s cannot be used: %s",
+            library.parent,
+            error,
+        )
+    return _built_for_now(source, command, scratch)
+
+
+def _built_for_now(source: Path, command: list[str], scratch: Path | None) -> Path:
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="microserve-", dir=scratch))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        library = folder / "kernels.so"
+        _build(source, command, library)
+    except OSError as error:
+        raise NoKernels(f"there is no place to compile them to: {error}") from error
     return library
 
 

@@ -1,133 +1,32 @@
-"""The kernels of native/ for torch tensors: the only file that knows ctypes in the engine."""
+"""The kernels of native/ for torch tensors and numpy arrays: with `engine.kernel_jobs`, the only
+file that knows ctypes in the engine."""
 
 from __future__ import annotations
 
 import ctypes
 import weakref
 from collections.abc import Sequence
-from ctypes import byref, c_float, c_long, c_void_p
-from functools import cached_property
+from ctypes import byref, c_long, c_void_p
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from msgspec import Struct
-from numpy.typing import NDArray
 from torch import Tensor
 
 from .kernel_build import NoKernels
+from .kernel_jobs import (
+    AttentionJob,
+    GatedJob,
+    Layers,
+    LikeliestJob,
+    NormJob,
+    Runs,
+    WritingJob,
+    check,
+)
 from .kernel_limits import LANES, MAX_GROUP, MAX_HEAD_DIM
-from .packing import Packed
-
-
-class _Layer(ctypes.Structure):
-    _fields_ = (
-        ("weight", c_void_p),
-        ("scales", c_void_p),
-        ("columns", c_long),
-        ("bias", c_void_p),
-        ("out", c_void_p),
-    )
-
-
-class _Linear(ctypes.Structure):
-    _fields_ = (
-        ("x", c_void_p),
-        ("rows", c_long),
-        ("depth", c_long),
-        ("layers", c_void_p),
-        ("num_layers", c_long),
-        ("add", c_long),
-    )
-
-
-class _Norm(ctypes.Structure):
-    _fields_ = (
-        ("x", c_void_p),
-        ("rows", c_long),
-        ("size", c_long),
-        ("weight", c_void_p),
-        ("epsilon", c_float),
-        ("out", c_void_p),
-    )
-
-
-class _Gated(ctypes.Structure):
-    _fields_ = (("gate", c_void_p), ("up", c_void_p), ("size", c_long), ("out", c_void_p))
-
-
-class _Writing(ctypes.Structure):
-    _fields_ = (
-        *((name, c_void_p) for name in ("queries", "keys", "values", "cosines", "sines")),
-        *((name, c_void_p) for name in ("cache", "slots")),
-        *((name, c_long) for name in ("tokens", "heads", "kv_heads", "head_dim", "page_size")),
-    )
-
-
-class _Attention(ctypes.Structure):
-    _fields_ = (
-        *((name, c_void_p) for name in ("queries", "out", "cache", "pages")),
-        *((name, c_void_p) for name in ("begins", "counts", "positions", "tables")),
-        *((name, c_long) for name in ("runs", "heads", "kv_heads", "head_dim", "page_size")),
-        ("window", c_long),
-        ("scale", c_float),
-    )
-
-
-class Layer(Struct, frozen=True):
-    """What is multiplied by, and added."""
-
-    weight: Packed
-    bias: Tensor | None = None
-
-
-class Layers:
-    """Layers that see the same tokens, as the kernels want them. Keeps their memory alive."""
-
-    def __init__(self, *layers: Layer) -> None:
-        sizes_in = {layer.weight.size_in for layer in layers}
-        assert len(sizes_in) == 1, f"layers of the same tokens are for {sizes_in} numbers"
-        self.layers = layers
-        self.size_in = sizes_in.pop()
-        self.sizes_out = [layer.weight.size_out for layer in layers]
-        self._jobs = (_Layer * len(layers))(*map(_layer, layers))
-        self._address = ctypes.addressof(self._jobs)
-
-    def job(self, x: Tensor, outs: Sequence[Tensor], add: bool) -> _Linear:
-        """Valid until the next one is made."""
-        _check(x, self.size_in)
-        for job, size_out, out in zip(self._jobs, self.sizes_out, outs, strict=True):
-            _check(out, size_out)
-            job.out = out.data_ptr()
-        return _Linear(x.data_ptr(), *x.shape, self._address, len(outs), add)
-
-
-class Runs(Struct, frozen=True, dict=True):
-    """Consecutive tokens of some sequences, behind each other on one token axis."""
-
-    begins: NDArray[np.int64]
-    """Where each run's first token is on the token axis."""
-    counts: NDArray[np.int64]
-    positions: NDArray[np.int64]
-    """Of each run's first token in its sequence."""
-    tables: NDArray[np.int64]
-    """Where each run's block table begins in ``pages``."""
-    pages: NDArray[np.int32]
-    slots: NDArray[np.int64]
-    """Where each token's keys go."""
-    page_size: int
-
-    @cached_property
-    def addresses(self) -> tuple[int, ...]:
-        """Of ``pages``, ``begins``, ``counts``, ``positions`` and ``tables``: asked for by every
-        layer, and slow to find out."""
-        arrays = (self.pages, self.begins, self.counts, self.positions, self.tables)
-        return tuple(array.ctypes.data for array in arrays)
-
-    @cached_property
-    def address_of_slots(self) -> int:
-        return self.slots.ctypes.data
+from .shortlists import TIES, Scores, Shortlists, Wanted, empty, put, width_of
 
 
 class Kernels:
@@ -168,18 +67,18 @@ class Kernels:
     def norm(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """Root mean square normalisation of ``[..., size]`` over the last axis."""
         size = len(weight)
-        _check(x, size)
+        check(x, size)
         out = torch.empty_like(x)
         rows = x.numel() // size
-        job = _Norm(x.data_ptr(), rows, size, weight.data_ptr(), epsilon, out.data_ptr())
+        job = NormJob(x.data_ptr(), rows, size, weight.data_ptr(), epsilon, out.data_ptr())
         self._library.norm(self._pool, byref(job))
         return out
 
     def gated(self, gate: Tensor, up: Tensor) -> Tensor:
         """``silu(gate) * up``, in the memory of ``gate``."""
-        _check(gate, up.shape[-1])
-        _check(up, gate.shape[-1])
-        job = _Gated(gate.data_ptr(), up.data_ptr(), gate.numel(), gate.data_ptr())
+        check(gate, up.shape[-1])
+        check(up, gate.shape[-1])
+        job = GatedJob(gate.data_ptr(), up.data_ptr(), gate.numel(), gate.data_ptr())
         self._library.gated(self._pool, byref(job))
         return gate
 
@@ -195,8 +94,8 @@ class Kernels:
         ``[tokens, heads, head_dim]``, first of ``heads``, are turned where they are."""
         queries, keys, values = heads
         for tensor in (*heads, cache):
-            _check(tensor, tensor.shape[-1])
-        job = _Writing(
+            check(tensor, tensor.shape[-1])
+        job = WritingJob(
             *(tensor.data_ptr() for tensor in (*heads, *turn, cache)),
             runs.address_of_slots,
             *(len(queries), queries.shape[1], keys.shape[1], queries.shape[2], runs.page_size),
@@ -213,12 +112,12 @@ class Kernels:
         Raises:
             MemoryError: there is none for what threads find before it is put together.
         """
-        _check(queries, queries.shape[-1])
+        check(queries, queries.shape[-1])
         assert queries.shape[2] % LANES == 0, queries.shape
         assert queries.shape[2] <= MAX_HEAD_DIM, queries.shape
         assert queries.shape[1] <= MAX_GROUP * num_kv_heads, queries.shape
         out = torch.empty_like(queries)
-        job = _Attention(
+        job = AttentionJob(
             *(tensor.data_ptr() for tensor in (queries, out, cache)),
             *runs.addresses,
             *(len(runs.begins), queries.shape[1], num_kv_heads, queries.shape[2], runs.page_size),
@@ -229,6 +128,28 @@ class Kernels:
             raise MemoryError(f"no memory for attention of {len(queries)} tokens")
         return out
 
+    def shortlists(self, scores: Scores, wanted: Sequence[Wanted]) -> Shortlists:
+        """See `Shortlisting`."""
+        logits, places = scores.logits, np.array([one.row for one in wanted])
+        assert logits.dtype == np.float32
+        assert logits.strides[1] == logits.itemsize, "rows are contiguous"
+        rows = logits.ctypes.data + places * logits.strides[0]
+        for place, one in enumerate(wanted):
+            if one.row in scores.changed:
+                rows[place] = scores.changed[one.row].ctypes.data
+        nums = np.array([one.num for one in wanted])
+        lists = empty(len(wanted), -(-width_of(wanted) // LANES) * LANES)
+        job = LikeliestJob(
+            *(rows.ctypes.data, nums.ctypes.data),
+            *(len(rows), logits.shape[1], lists.scores.shape[1]),
+            *(lists.tokens.ctypes.data, lists.counts.ctypes.data, lists.scores.ctypes.data),
+        )
+        self._library.likeliest(self._pool, byref(job))
+        too_many = (lists.counts < 0) | (lists.counts > TIES * nums)
+        for place in np.flatnonzero(too_many).tolist():  # of ties
+            put(lists, place, scores.of(wanted[place].row), wanted[place].num)
+        return lists
+
 
 def _load(library: Path) -> Any:
     try:
@@ -238,21 +159,3 @@ def _load(library: Path) -> Any:
     loaded.open_pool.restype = c_void_p
     loaded.close_pool.argtypes = (c_void_p,)
     return loaded
-
-
-def _layer(layer: Layer) -> _Layer:
-    """All but where the result goes."""
-    weight, bias = layer.weight, layer.bias
-    return _Layer(
-        weight.panels.data_ptr(),
-        None if weight.scales is None else weight.scales.data_ptr(),
-        weight.size_out,
-        None if bias is None else bias.data_ptr(),
-        None,
-    )
-
-
-def _check(tensor: Tensor, size: int) -> None:
-    assert tensor.dtype == torch.float32, f"float32 is wanted, not {tensor.dtype}"
-    assert tensor.is_contiguous(), "contiguous memory is wanted"
-    assert tensor.shape[-1] == size, f"the last axis is {tensor.shape[-1]} long, not {size}"

@@ -22,6 +22,11 @@ Logits: TypeAlias = NDArray[np.floating[Any]]
 DROPPED = -math.inf
 
 
+def has_filters(choice: Choice) -> bool:
+    """`filtered` would change something."""
+    return _is_limited(choice) or has_penalties(choice.sampling)
+
+
 def filtered(logits: Logits, choice: Choice) -> Logits:
     """``[vocab_size]`` with all of it; the same memory where there is nothing to do."""
     scores = limited(logits, choice)
@@ -30,9 +35,9 @@ def filtered(logits: Logits, choice: Choice) -> Logits:
 
 def limited(logits: Logits, choice: Choice) -> Logits:
     """``[vocab_size]`` with the user's bias, and without tokens that may not be chosen now."""
-    bias = choice.sampling.logit_bias
-    if not bias and not choice.banned and choice.allowed is None:
+    if not _is_limited(choice):
         return logits
+    bias = choice.sampling.logit_bias
     limited = logits.copy()
     if bias:
         limited[[token for token, _ in bias]] += np.array(
@@ -44,6 +49,10 @@ def limited(logits: Logits, choice: Choice) -> Logits:
         bits = np.unpackbits(choice.allowed, count=len(logits), bitorder="little")
         limited[bits == 0] = DROPPED
     return limited
+
+
+def _is_limited(choice: Choice) -> bool:
+    return bool(choice.sampling.logit_bias or choice.banned) or choice.allowed is not None
 
 
 def has_penalties(sampling: Sampling) -> bool:

@@ -88,8 +88,8 @@ class Adapters:
         """``linear`` makes a layer of its weight, ``[out, in]``: what adapters add is computed by
         the same arithmetic as everything else."""
         self._modules = {name: read_adapter(folder, like) for name, folder in folders.items()}
+        # Each leaves when its layer is made, which may be of a copy: nothing is kept twice.
         self._folders, self._device, self._linear = folders, like.device, linear
-        self._wrapped: set[str] = set()
         self.wanted: list[tuple[str, Tensor]] = []
         """Adapters of the batch, each with the places of its tokens."""
 
@@ -99,9 +99,8 @@ class Adapters:
         Raises:
             BrokenModel: an adapter's weights are of another size.
         """
-        self._wrapped.add(module)
         adding = {
-            name: self._pair(name, module, modules[module], shape)
+            name: self._pair(name, module, modules.pop(module), shape)
             for name, modules in self._modules.items()
             if module in modules
         }
@@ -123,9 +122,8 @@ class Adapters:
             BrokenModel: an adapter adds to layers that the model does not have.
         """
         for name, modules in self._modules.items():
-            left = sorted(modules.keys() - self._wrapped)
-            if left:
-                raise BrokenModel(self._folders[name], f"the model has no layer {left[0]}")
+            if modules:
+                raise BrokenModel(self._folders[name], f"the model has no layer {min(modules)}")
 
     def route(self, rows: Sequence[Row]) -> None:
         """From here on, a batch is computed whose tokens are those of ``rows``."""

@@ -13,10 +13,12 @@ from torch import Tensor
 from .arithmetic import Linear, Linears, Paging, Separately
 from .backend import Weights
 from .huge_memory import HugeArena
-from .kernels import Kernels, Layer, Layers, Runs
+from .kernel_jobs import Layer, Layers, Runs
+from .kernels import Kernels
 from .packing import Packed, packed, packed_int8
 from .ragged import Batch, lay_out_tokens
 from .runner import Row
+from .shortlists import Scores, Shortlists, Wanted
 
 PACKINGS: dict[Weights, Callable[[Tensor], Packed]] = {"float32": packed, "int8": packed_int8}
 
@@ -95,6 +97,9 @@ class NativeArithmetic:
 
     def gated(self, gate: Tensor, up: Tensor) -> Tensor:
         return self.kernels.gated(gate, up)
+
+    def shortlists(self, scores: Scores, wanted: Sequence[Wanted]) -> Shortlists:
+        return self.kernels.shortlists(scores, wanted)
 
     def attention(self, rows: Sequence[Row], paging: Paging) -> NativeAttention:
         return NativeAttention(self.kernels, rows, paging)

@@ -137,6 +137,14 @@ class Pages:
             self._keep(node)
         return node
 
+    def forget(self, page: int) -> bool:
+        """Take a cached page of the caller's back from those who might find it; False where others
+        have it already, or what comes after it."""
+        if self._references[page] > 1 or self._cache.node(page).children:
+            return False
+        self._cache.remove(page)
+        return True
+
     def restored(self, tokens: Ids, path: list[Node], adapter: str = "") -> Iterator[Node]:
         """What the second tier has of ``tokens`` after ``path``, which the caller holds: put back
         into pages one by one as they are asked for, each with a reference for the caller.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -69,6 +69,15 @@ class Sampled(Struct, frozen=True):
     top: tuple[tuple[int, float], ...] = ()
 
 
+class NoToken(Struct, frozen=True):
+    """Nothing can be chosen, or measured: the row has no distribution. Others are not concerned."""
+
+    why: str
+
+
+Found: TypeAlias = Sampled | NoToken
+
+
 class ModelCard(Struct, frozen=True):
     """What everybody but the device needs to know of a model."""
 
@@ -96,7 +105,7 @@ class Runner(Protocol):
         """The content of the pool's pages."""
         ...
 
-    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[tuple[Sampled, ...]]:
+    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> Sequence[tuple[Found, ...]]:
         """Write the KV of every row's tokens into its pages and choose where a row asks for it.
 
         For every row one result for each of its `Row.choices`. ``on_layer`` is called in order,

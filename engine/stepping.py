@@ -14,7 +14,7 @@ from .generation import Generation
 from .outcomes import Outcome
 from .parts import Parts
 from .refusal import Refusal
-from .runner import Row, Runner, Sampled
+from .runner import Found, NoToken, Row, Runner, Sampled
 from .scheduler import Work
 from .sending import Sending
 
@@ -48,14 +48,14 @@ class Stepping:
         except Exception as error:  # whatever the device did, the other requests go on
             logger.exception("%s: a batch of %d failed", self._parts.config.name, len(work))
             self._parts.counters.failed_steps += 1
-            return [outcome for piece in work for outcome in self._failed(piece, error)]
+            return [outcome for piece in work for outcome in self._failed(piece, _words(error))]
         between_s, self._ended_s = began_s - self._ended_s, self._clock()
         took_s = self._ended_s - began_s
         self._parts.scheduler.learn(work, took_s, planned_s)
         self._count(work, took_s, between_s)
         outcomes: list[Outcome] = []
-        for piece, sampled in zip(work, results, strict=True):
-            outcomes += self._advanced(piece, sampled, now, now + took_s)
+        for piece, found in zip(work, results, strict=True):
+            outcomes += self._advanced(piece, found, now, now + took_s)
         return outcomes
 
     def _copy(self) -> None:
@@ -65,7 +65,7 @@ class Stepping:
             sources, targets = np.array(list(copies.values())), np.array(list(copies))
             self._runner.page_memory.copy(sources, targets)
 
-    def _compute(self, work: list[Work]) -> list[tuple[Sampled, ...]]:
+    def _compute(self, work: list[Work]) -> list[tuple[Found, ...]]:
         """What was found for each piece of work; pages to be sent leave while it computes."""
         sendings = [(p.sequence, p.num_tokens) for p in work if isinstance(p.sequence, Sending)]
         for sending in (p.sequence for p in work if p.is_new):
@@ -82,26 +82,32 @@ class Stepping:
 
     def _run(
         self, rows: list[Row], on_layer: Callable[[int], None] | None
-    ) -> list[tuple[Sampled, ...]]:
+    ) -> list[tuple[Found, ...]]:
         if not rows:
             return []
-        results = self._runner.run(rows, on_layer)
+        results = list(self._runner.run(rows, on_layer))
         if [len(result) for result in results] != [len(row.choices) for row in rows]:
             raise RuntimeError("the runner did not answer exactly what the rows asked")
         return results
 
     def _advanced(
-        self, piece: Work, sampled: tuple[Sampled, ...], begin_s: float, end_s: float
+        self, piece: Work, found: tuple[Found, ...], begin_s: float, end_s: float
     ) -> list[Outcome]:
         if not self._is_wanted(piece):
             return []
+        sampled = _usable(found, piece.num_guesses)
+        if isinstance(sampled, NoToken):
+            logger.error("%s: an answer failed: %s", self._parts.config.name, sampled.why)
+            # What led to this may be in its pages: who asks again must not find them.
+            piece.sequence.context.forget()
+            return self._failed(piece, sampled.why)
         try:
             _note_prefill(piece, begin_s, end_s)
             piece.sequence.advance(piece.num_tokens)
             return self._consequences(piece, sampled, end_s)
         except Exception as error:  # one answer must not take the others with it
             logger.exception("%s: an answer failed", self._parts.config.name)
-            return self._failed(piece, error)
+            return self._failed(piece, _words(error))
 
     def _consequences(self, piece: Work, sampled: tuple[Sampled, ...], now: float) -> list[Outcome]:
         sequence, flow = piece.sequence, self._parts.flows.find(piece.sequence.key)
@@ -119,13 +125,13 @@ class Stepping:
         flow = self._parts.flows.find(piece.sequence.key)
         return flow is not None and flow.has(piece.sequence)
 
-    def _failed(self, piece: Work, error: Exception) -> list[Outcome]:
+    def _failed(self, piece: Work, why: str) -> list[Outcome]:
         """The command ends here. What it has of the cache is sound, the rest is dropped."""
         if not self._is_wanted(piece):
             return []
         sequence, flow = piece.sequence, self._parts.flows.find(piece.sequence.key)
         assert flow is not None
-        refusal = Refusal("internal", f"the engine failed: {type(error).__name__}: {error}")
+        refusal = Refusal("internal", f"the engine failed: {why}")
         outcomes: list[Outcome] = []
         if isinstance(sequence, Generation):
             told = self._desks.generating.refuse(flow, sequence, refusal)
@@ -144,6 +150,24 @@ class Stepping:
         counters.decode_tokens += decoded
         counters.prefill_tokens += prefilled
         counters.rates.stepped(prefilled, decoded, took_s + between_s if decoded else took_s)
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _usable(found: tuple[Found, ...], num_guesses: int) -> tuple[Sampled, ...] | NoToken:
+    """What came before a place at which there is no token. Behind a guess, that counts only when
+    the guess is right, and then the next step finds it, too."""
+    sampled: list[Sampled] = []
+    for place, one in enumerate(found):
+        if isinstance(one, Sampled):
+            sampled.append(one)
+        elif place < len(found) - num_guesses:
+            return one
+        else:
+            break
+    return tuple(sampled)
 
 
 def _note_prefill(piece: Work, begin_s: float, end_s: float) -> None:

@@ -18,6 +18,7 @@ from .backend import Weights
 from .ragged import lay_out
 from .rope import rotation
 from .runner import Row
+from .shortlists import Scores, Shortlists, Wanted, shortlists
 
 FEW_ROWS = range(2, 7)
 """Batches that torch's own order of a CPU product serves 1.3 to 2.6 times slower (measured)."""
@@ -67,6 +68,9 @@ class TorchArithmetic(Struct, frozen=True):
 
     def gated(self, gate: Tensor, up: Tensor) -> Tensor:
         return functional.silu(gate) * up
+
+    def shortlists(self, scores: Scores, wanted: Sequence[Wanted]) -> Shortlists:
+        return shortlists(scores, wanted)
 
     def attention(self, rows: Sequence[Row], paging: Paging) -> PagedAttention:
         batch = lay_out(rows, paging.page_size)

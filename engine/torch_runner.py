@@ -21,7 +21,7 @@ from .model_files import ModelFiles
 from .progress import UNSEEN, Progress
 from .ragged import asked_of
 from .rope import inverse_frequencies
-from .runner import ModelCard, OnLayer, Row, Sampled
+from .runner import Found, ModelCard, OnLayer, Row
 from .sampler import choose
 from .torch_arithmetic import TorchArithmetic
 from .torch_pages import TorchPageMemory
@@ -77,13 +77,13 @@ class TorchRunner:
         return self._card
 
     @torch.inference_mode()
-    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[tuple[Sampled, ...]]:
+    def run(self, rows: list[Row], on_layer: OnLayer | None = None) -> list[tuple[Found, ...]]:
         """See `Runner.run`. No rows give no results."""
         if not rows:
             return []
         choices = [choice for row in rows for choice in row.choices]
         logits = self._forward(rows, on_layer)
-        chosen = iter(choose(logits, choices) if choices else ())
+        chosen = iter(choose(logits, choices, self._arithmetic.shortlists) if choices else ())
         return [tuple(islice(chosen, len(row.choices))) for row in rows]
 
     @torch.inference_mode()

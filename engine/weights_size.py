@@ -2,8 +2,9 @@
 
 What torch computes with is every weight once, in the runner's type. What the kernels compute with
 is a copy of every matrix in panels, which may be smaller; the embedding is needed besides, to look
-tokens up in it, and is in panels too where the model's last layer is the embedding again. Files are
-mapped, and what was copied from them is not read again: it takes no memory for long.
+tokens up in it, and is in panels too where the model's last layer is the embedding again. What
+adapters add is kept like the rest: all of it, whichever of them are in use. Files are mapped, and
+what was copied from them is not read again: it takes no memory for long.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from .backend import Backend, Weights
 from .kernel_limits import GROUP, LANES, why_torch
 from .model_config import ModelConfig
 from .model_errors import BrokenModel
-from .model_files import DTYPE_BYTES
+from .model_files import DTYPE_BYTES, ModelFiles
 
 Shape: TypeAlias = tuple[int, ...]
 
 MAX_HEADER_BYTES = 100 << 20
 """The format's own limit."""
+ADAPTER = "adapter_model.safetensors"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
@@ -33,17 +35,19 @@ class _Entry(Struct, frozen=True):
     shape: Shape = ()
 
 
-def weights_bytes(files: Sequence[Path], config: ModelConfig, backend: Backend) -> int:
-    """What the weights in these safetensors files take while ``backend`` computes with them.
+def weights_bytes(files: ModelFiles, backend: Backend) -> int:
+    """What the weights of a model and its adapters take while ``backend`` computes with them.
 
     Raises:
         BrokenModel: a file is not what its name says.
     """
-    shapes = weight_shapes(files)
+    config = files.config
+    adapters = (weight_shapes([folder / ADAPTER]) for folder in files.adapters.values())
+    read = [weight_shapes(files.weights), *adapters]
+    shapes = [(name, shape) for tensors in read for name, shape in tensors.items()]
     if why_torch(config, backend):
-        return sum(map(math.prod, shapes.values())) * DTYPE_BYTES[backend.dtype]
-    sizes = (_by_kernels(name, shape, config, backend) for name, shape in shapes.items())
-    return sum(sizes)
+        return sum(math.prod(shape) for _, shape in shapes) * DTYPE_BYTES[backend.dtype]
+    return sum(_by_kernels(name, shape, config, backend) for name, shape in shapes)
 
 
 def panels_bytes(size_out: int, size_in: int, weights: Weights) -> int:

@@ -103,6 +103,20 @@ class Model:
             child.cells.append(row.cells[index])
         return child
 
+    def forget(self, row: Row) -> None:
+        while row.path:
+            last = row.path[-1]
+            is_followed = any(other[: len(last)] == last != other for other in self.cached)
+            if self.references[last] > 1 or is_followed:
+                return
+            index = len(row.path) - 1
+            self.cached.remove(row.path.pop())
+            del self.references[last]
+            if row.cells[index] == last:
+                row.cells[index] = Box()
+            else:
+                self.free += 1
+
     def let_go(self, row: Row) -> None:
         for index in reversed(range(len(row.cells))):
             if index < len(row.path) and row.path[index] != row.cells[index]:

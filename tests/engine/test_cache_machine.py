@@ -115,6 +115,12 @@ class CacheMachine(RuleBasedStateMachine):
         self.model.let_go(pair.row)
         self.living.remove(pair)
 
+    @rule(pair=consumes(contexts))
+    def forget(self, pair: Pair) -> None:
+        pair.real.forget()
+        self.model.forget(pair.row)
+        self.drop(pair)
+
     # --- pins ---
 
     @rule(target=pinned, tokens=PROMPTS)

@@ -14,7 +14,7 @@ from msgspec import Struct
 from bus.messages import Sampling
 from bus.public import ChatMessage
 from engine.model_files import ModelFiles, open_model
-from engine.runner import Choice, Ids, Row
+from engine.runner import Choice, Ids, Row, Sampled
 from engine.torch_runner import TorchRunner
 
 from .arithmetics import ARITHMETICS
@@ -97,6 +97,7 @@ def test_greedy_answers_equal_those_of_transformers(arithmetic: str, files: Mode
         )
         begins = [len(text) for text in texts]
         for text, [one] in zip(texts, sampled, strict=True):
+            assert isinstance(one, Sampled)
             text.append(one.token)
 
     assert texts == [prompt.ids + prompt.greedy for prompt in prompts]

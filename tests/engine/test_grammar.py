@@ -22,7 +22,7 @@ from engine.engine import Engine
 from engine.grammar import BadGrammar, GrammarCompiler, check
 from engine.model_files import ModelFiles, open_model
 from engine.outcomes import Outcome, Output
-from engine.runner import Choice
+from engine.runner import Choice, Sampled
 from engine.sampler import choose
 from engine.torch_runner import TorchRunner
 
@@ -239,7 +239,9 @@ def test_a_mask_leaves_the_distribution_that_transformers_leaves(files: ModelFil
         for seed in range(2000)
     ]
 
-    drawn = [one.token for one in choose(logits.expand(2000, -1), chosen)]
+    drawn = [
+        one.token for one in choose(logits.expand(2000, -1), chosen) if isinstance(one, Sampled)
+    ]
 
     processor: Any = PrefixConstrainedLogitsProcessor(lambda *_: np.flatnonzero(bits).tolist(), 1)
     wanted = processor(torch.tensor([[1]]), logits)[0].softmax(0).numpy() * 2000

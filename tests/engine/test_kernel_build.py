@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import ctypes
 import stat
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,18 +96,53 @@ def test_of_an_error_in_a_header_the_error_is_quoted(tmp_path: Path) -> None:
         built(tmp_path, source)
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "kernels").write_text("a file where a folder should be")
-
-    with pytest.raises(NoKernels, match=str(tmp_path / "kernels")):
-        built(tmp_path, a_source(tmp_path))
+def no_folder(path: Path) -> None:
+    path.write_text("a file where a folder should be")
 
 
-def test_a_cache_that_cannot_be_looked_into_is_named(tmp_path: Path) -> None:
-    (tmp_path / "kernels").symlink_to("x" * 256)  # longer than any file system's names
+def no_name(path: Path) -> None:
+    path.symlink_to("x" * 256)  # longer than any file system's names
 
-    with pytest.raises(NoKernels, match=f"{tmp_path / 'kernels'} cannot be used"):
-        built(tmp_path, a_source(tmp_path))
+
+@pytest.mark.parametrize("obstruct", [no_folder, no_name])
+def test_where_the_cache_cannot_be_used_they_are_compiled_for_this_run(
+    obstruct: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    obstruct(tmp_path / "kernels")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    library = built(tmp_path, a_source(tmp_path), scratch=scratch)
+
+    assert ctypes.CDLL(str(library)).answer() == 42
+    assert scratch in library.parents
+    [line] = caplog.messages
+    assert line.startswith("native kernels are compiled at every start: the cache folder ")
+    assert f"{tmp_path / 'kernels'} cannot be used" in line
+
+
+def test_what_is_compiled_for_one_run_goes_with_it(tmp_path: Path) -> None:
+    no_folder(tmp_path / "kernels")
+    script = """
+import sys
+from pathlib import Path
+from engine.kernel_build import built
+cache, source = map(Path, sys.argv[1:])
+print(built(cache, source, scratch=cache))
+"""
+
+    command = [sys.executable, "-c", script, str(tmp_path), str(a_source(tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+
+    assert not Path(done.stdout.strip()).parent.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kernels", "source.c"]
+
+
+def test_without_any_place_there_are_none(tmp_path: Path) -> None:
+    no_folder(tmp_path / "kernels")
+
+    with pytest.raises(NoKernels, match="no place to compile them to"):
+        built(tmp_path, a_source(tmp_path), scratch=tmp_path / "missing")
 
 
 def test_a_library_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn.functional import linear, rms_norm, silu
 
 from engine.kernel_build import built
-from engine.kernels import Kernels, Layer, Layers, Runs
+from engine.kernel_jobs import Layer, Layers, Runs
+from engine.kernels import Kernels
 from engine.packing import Packed, packed, packed_int8, unpacked
 
 from .arithmetics import CACHE, kernels

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from bus.messages import Sampling
 from engine.logit_filters import Logits, limited, penalised
 from engine.philox import uniform
-from engine.runner import Choice
+from engine.runner import Choice, Sampled
 from engine.sampler import choose
 from engine.survivors import LIKELY_NUCLEI, survivors
 
@@ -35,6 +35,13 @@ some_tokens = st.lists(st.integers(0, VOCAB - 1), max_size=10)
 
 def choice(sampling: Sampling, history: list[int] | None = None, num_prompt: int = 0) -> Choice:
     return Choice(sampling, np.array(history or [], np.int32), num_prompt)
+
+
+def chosen(logits: torch.Tensor, choices: list[Choice]) -> list[Sampled]:
+    """Of rows that all have a token."""
+    found = [one for one in choose(logits, choices) if isinstance(one, Sampled)]
+    assert len(found) == len(choices)
+    return found
 
 
 def probabilities(logits: list[float]) -> list[float]:
@@ -172,7 +179,7 @@ def test_a_given_token_is_measured_and_not_chosen() -> None:
     sampling = Sampling(prompt_logprobs=1, repetition_penalty=2.0)
     asked = replace(choice(sampling, [1], 2), given=0)
 
-    (one,) = choose(torch.tensor([[0.0, 3.0]]), [asked])
+    (one,) = chosen(torch.tensor([[0.0, 3.0]]), [asked])
 
     assert (one.token, one.top[0][0]) == (0, 1)
     assert one.logprob == pytest.approx(-3.04858735)
@@ -269,7 +276,7 @@ def test_draws_follow_the_distribution(sampling: Sampling) -> None:
         for seed in range(num_draws)
     ]
 
-    counts = Counter(one.token for one in choose(logits.expand(num_draws, -1), draws))
+    counts = Counter(one.token for one in chosen(logits.expand(num_draws, -1), draws))
 
     wanted = distribution(logits.tolist(), choice(sampling, history, 2))
     assert set(counts) <= {token for token, p in enumerate(wanted) if p}
@@ -311,7 +318,7 @@ def test_a_draw_is_the_inverse_of_the_distribution_function(
     assume(all(abs(total - fraction) > CLOSE for total in sums))
 
     asked = choice(Sampling(temperature=1.0, seed=seed), [0] * length)
-    (drawn,) = choose(torch.tensor([logits]), [asked])
+    (drawn,) = chosen(torch.tensor([logits]), [asked])
 
     assert drawn.token == int(np.searchsorted(sums, fraction))
 
@@ -328,8 +335,8 @@ def test_a_row_gets_the_same_token_in_every_batch(
     ]
     others[place] = choice(Sampling(temperature=0.9, top_p=0.95, seed=seed), [1, 2, 3])
 
-    together = choose(rows, others)
-    alone = choose(rows[place : place + 1], [others[place]])
+    together = chosen(rows, others)
+    alone = chosen(rows[place : place + 1], [others[place]])
 
     assert together[place] == alone[0]
 
@@ -338,7 +345,7 @@ def test_the_same_seed_draws_anew_at_every_position() -> None:
     flat = torch.zeros(1, 1000)
 
     tokens = [
-        choose(flat, [choice(Sampling(temperature=1.0, seed=5), [0] * length)])[0].token
+        chosen(flat, [choice(Sampling(temperature=1.0, seed=5), [0] * length)])[0].token
         for length in range(40)
     ]
 
@@ -350,15 +357,15 @@ def test_greedy_rows_take_the_most_likely_token_alone_and_among_others() -> None
     greedy = choice(Sampling())
     penalised_row = choice(Sampling(repetition_penalty=10.0), [0], 1)
 
-    assert [one.token for one in choose(logits, [greedy, greedy])] == [1, 0]
-    assert [one.token for one in choose(logits, [greedy, penalised_row])] == [1, 2]
+    assert [one.token for one in chosen(logits, [greedy, greedy])] == [1, 0]
+    assert [one.token for one in chosen(logits, [greedy, penalised_row])] == [1, 2]
 
 
 def test_temperatures_near_zero_are_greedy_and_high_ones_still_draw() -> None:
     logits = torch.tensor([[0.0, 1e-3, -1e-3]])
 
-    cold = choose(logits, [choice(Sampling(temperature=1e-9, seed=3))])
-    hot = {choose(logits, [choice(Sampling(temperature=1e9, seed=s))])[0].token for s in range(40)}
+    cold = chosen(logits, [choice(Sampling(temperature=1e-9, seed=3))])
+    hot = {chosen(logits, [choice(Sampling(temperature=1e9, seed=s))])[0].token for s in range(40)}
 
     assert cold[0].token == 1
     assert hot == {0, 1, 2}
@@ -370,7 +377,7 @@ def test_log_probabilities_are_of_the_raw_distribution(logits: list[float], coun
         temperature=0.3, top_k=2, repetition_penalty=1.5, logprobs=count, seed=count
     )
 
-    (one,) = choose(torch.tensor([logits]), [choice(sampling, [1, 2, 3], 1)])
+    (one,) = chosen(torch.tensor([logits]), [choice(sampling, [1, 2, 3], 1)])
 
     wanted = [math.log(p) for p in probabilities(logits)]
     assert one.logprob == pytest.approx(wanted[one.token], abs=1e-4)
@@ -385,7 +392,7 @@ def test_log_probabilities_are_of_the_raw_distribution(logits: list[float], coun
 def test_greedy_rows_report_log_probabilities_when_asked() -> None:
     logits = torch.tensor([[1.0, 2.0, 0.0]])
 
-    (one,) = choose(logits, [choice(Sampling(logprobs=0))])
+    (one,) = chosen(logits, [choice(Sampling(logprobs=0))])
 
     assert one.token == 1
     assert one.logprob == pytest.approx(-0.40760597)

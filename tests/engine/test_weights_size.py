@@ -20,10 +20,11 @@ from engine.model_files import open_model
 from engine.native_arithmetic import PACKINGS, NativeArithmetic, NativeLinear, NativeNorm
 from engine.packing import Packed
 from engine.torch_runner import TorchRunner
-from engine.weights_size import panels_bytes, weight_shapes, weights_bytes
+from engine.weights_size import ADAPTER, panels_bytes, weight_shapes, weights_bytes
 
 from .arithmetics import CACHE, kernels
 from .checkpoints import tiny_checkpoint
+from .test_lora import tiny_adapter
 
 KERNELS = Backend(CACHE)
 
@@ -77,10 +78,41 @@ def test_of_kernels_it_is_the_embedding_and_what_they_keep(
     kept = Counting(kernels(), weights)
     TorchRunner(files, files.pool_shape(1, 16, weights=weights), arithmetic=kept)
 
-    found = weights_bytes(files.weights, files.config, replace(KERNELS, weights=weights))
+    found = weights_bytes(files, replace(KERNELS, weights=weights))
 
     embedding = files.config.vocab_size * files.config.hidden_size * 4
     assert found == kept.num_bytes + embedding
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_what_adapters_add_is_counted_as_it_is_kept(weights: Weights, tmp_path: Path) -> None:
+    folder = str(tiny_checkpoint(tmp_path / "model"))
+    adapters = {name: tiny_adapter(tmp_path / name, seed=1) for name in ("one", "two")}
+    files = open_model(folder, adapters=adapters)
+    kept = Counting(kernels(), weights)
+    runner = TorchRunner(files, files.pool_shape(1, 16, weights=weights), arithmetic=kept)
+    backend = replace(KERNELS, weights=weights)
+
+    found = weights_bytes(files, backend)
+
+    embedding = files.config.vocab_size * files.config.hidden_size * 4
+    assert found == kept.num_bytes + embedding
+    assert found > weights_bytes(open_model(folder), backend)
+    assert not any(runner._adapters._modules.values()), "a weight is kept twice"
+
+
+def test_of_torch_adapters_take_every_weight_once(tmp_path: Path) -> None:
+    folder = str(tiny_checkpoint(tmp_path / "model"))
+    adapter = tiny_adapter(tmp_path / "one", seed=1)
+    num_weights = sum(t.numel() for t in load_file(adapter / ADAPTER).values())
+    backend = replace(KERNELS, dtype="bfloat16")
+
+    without, with_it = (
+        weights_bytes(open_model(folder, adapters=adapters), backend)
+        for adapters in ({}, {"one": adapter})
+    )
+
+    assert with_it - without == 2 * num_weights
 
 
 def test_of_torch_it_is_every_weight_once_in_its_type(tmp_path: Path) -> None:
@@ -91,7 +123,7 @@ def test_of_torch_it_is_every_weight_once_in_its_type(tmp_path: Path) -> None:
         (replace(KERNELS, native=False), 4),
         (replace(KERNELS, dtype="bfloat16"), 2),
     ):
-        assert weights_bytes(files.weights, files.config, backend) == size * num_weights
+        assert weights_bytes(files, backend) == size * num_weights
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\x02" + b"\0" * 7 + b"[]", b"\x05abc"])
