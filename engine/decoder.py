@@ -74,13 +74,14 @@ class Decoder(Struct, frozen=True):
         ``on_layer`` hears of each layer when its pages are written.
         """
         x = self.embedding.index_select(0, tokens)
-        last = len(self.layers) - 1
-        for index, (layer, cache) in enumerate(zip(self.layers, caches, strict=True)):
-            queries = self._write(layer, x, paged, cache)
+        *layers, last = zip(self.layers, caches, strict=True)
+        for index, (layer, cache) in enumerate(layers):
+            filled = self._fill(layer, x, paged, cache)
             on_layer(index)
-            if index < last:
-                x = self._go_on(layer, Unfinished(x, queries), paged, cache)
-        return Unfinished(x, queries)
+            x = self._go_on(layer, filled, paged, cache)
+        filled = self._fill(last[0], x, paged, last[1])
+        on_layer(len(layers))
+        return filled
 
     def finish(self, tokens: Unfinished, paged: Attending, cache: Tensor) -> Tensor:
         """float32 logits ``[tokens, vocab_size]``; ``cache`` is the last layer's."""
@@ -94,13 +95,13 @@ class Decoder(Struct, frozen=True):
         x = layer.attention.output(found.flatten(1), tokens.x)
         return self._feed_forward(layer, x)
 
-    def _write(self, layer: Layer, x: Tensor, paged: Attending, cache: Tensor) -> Tensor:
-        """Put this layer's keys and values into the pages; the queries come back."""
-        x, attention = layer.attention_norm(x), layer.attention
-        queries, keys, values = attention.queries_keys_values(x)
+    def _fill(self, layer: Layer, x: Tensor, paged: Attending, cache: Tensor) -> Unfinished:
+        """Put this layer's keys and values into its pages."""
+        attention = layer.attention
+        queries, keys, values = attention.queries_keys_values(layer.attention_norm(x))
         queries = self._heads(queries, attention.query_norm)
         keys = self._heads(keys, attention.key_norm)
-        return paged.write(cache, queries, keys, self._heads(values, None))
+        return Unfinished(x, paged.write(cache, queries, keys, self._heads(values, None)))
 
     def _feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
         normed, network = layer.feed_forward_norm(x), layer.feed_forward
