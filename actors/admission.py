@@ -54,14 +54,6 @@ class Busy(Struct, frozen=True):
     """How long it would have had to wait, as far as we know."""
 
 
-class AdmissionStatistics(Struct, frozen=True):
-    waiting: int
-    refused: int
-    bound: int
-    expected_wait_s: float
-    """Of a newcomer of a new user with priority 0."""
-
-
 class _Place(Struct, frozen=True, order=True):
     deadline_s: float
     serial: int
@@ -82,7 +74,6 @@ class Admission:
         self._served: dict[str, float] = {}
         """The clocks of users who are ahead of it."""
         self._pace = _Pace()
-        self._refused = self._bound = 0
 
     def __len__(self) -> int:
         return len(self._by_flow)
@@ -96,7 +87,6 @@ class Admission:
         """Let it wait, or say why not."""
         busy = self._objection(waiter, now)
         if busy:
-            self._refused += 1
             return busy
         self.put_back(waiter, now)
         return None
@@ -129,7 +119,6 @@ class Admission:
 
     def charge(self, waiter: Waiter) -> None:
         """It is served: its user's clock goes on. Also for who had not to wait at all."""
-        self._bound += 1
         begin = self._clock(waiter.user)
         self._virtual = max(self._virtual, begin)
         self._served[waiter.user] = begin + waiter.cost
@@ -162,10 +151,6 @@ class Admission:
         if not self._by_flow:
             return 0.0
         return (sum(self._ahead(waiter)) + 1) * self._pace.interval_s(now)
-
-    def statistics(self, now: float) -> AdmissionStatistics:
-        wait_s = self.expected_wait_s(Waiter("", user="\0"), now)
-        return AdmissionStatistics(len(self), self._refused, self._bound, wait_s)
 
     def _objection(self, waiter: Waiter, now: float) -> Busy | None:
         wait_s = self.expected_wait_s(waiter, now)

@@ -15,7 +15,7 @@ from observability.names import AHEAD, WAITS_FOR
 from observability.spans import Attribute
 from orchestrations.machine import Done
 
-from .admission import Admission, AdmissionConfig, AdmissionStatistics, Waiter
+from .admission import Admission, AdmissionConfig, Waiter
 from .claims import claims
 from .effects import Effect, Record
 from .flow import Flow
@@ -79,9 +79,10 @@ class Gate:
                 effects += self.leave(self._flow(waiter), Done("timed_out", message), now)
         return effects
 
-    def statistics(self, now: float) -> dict[str, AdmissionStatistics]:
-        """By model."""
-        return {model: queue.statistics(now) for model, queue in self._queues.items()}
+    def expected_waits_s(self, now: float) -> dict[str, float]:
+        """Of a newcomer, by model."""
+        newcomer = Waiter("", user="\0")  # nobody's name: he has had nothing yet
+        return {m: queue.expected_wait_s(newcomer, now) for m, queue in self._queues.items()}
 
     def waiting(self) -> Counter[str]:
         return Counter({model: len(queue) for model, queue in self._queues.items()})

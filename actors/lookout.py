@@ -23,8 +23,11 @@ class Bounds(Struct, frozen=True):
 
     seen: int = 1024
     """Flows in one message; the rest is told of in the next one."""
+    whole: int = 2048
+    """Flows in a message after which nothing holds that was told before; the rest as above. With
+    names as long as they may be that is half of the megabyte that a broker takes at the least."""
     ended: int = 1024
-    """Flows that end between two messages. Where there are more, the next one has every flow."""
+    """Flows that end between two messages. Where there are more, the next one begins anew."""
     kept: int = 256
     """Flows that are over and can still be looked at."""
 
@@ -106,7 +109,7 @@ class Lookout:
         if whole:
             self._moved = dict.fromkeys(self._flows)
         self._sequence += 1
-        seen = tuple(self._take(None if whole else self._bounds.seen))
+        seen = tuple(self._take(self._bounds.whole if whole else self._bounds.seen))
         passed = tuple(Passage(*edge, count) for edge, count in self._passed.items())
         ended = tuple(self._ended)
         self._passed.clear()
@@ -120,7 +123,7 @@ class Lookout:
             return _looked(going_on, going_on.trace.so_far(now))
         return self._kept.get(flow) or Unseen()
 
-    def _take(self, limit: int | None) -> list[Sighting]:
+    def _take(self, limit: int) -> list[Sighting]:
         chosen = list(self._moved)[:limit]
         for flow in chosen:
             del self._moved[flow]

@@ -114,7 +114,8 @@ class RouterHost:
         """What it measures, now."""
         core, labels = self.core, {"router": self.core.config.router}
         times = list(core.history.points())
-        return router_points(core.statistics(), times, self._rejected, labels)
+        waits_s = core.expected_waits_s(self.clock())
+        return router_points(core.statistics(), times, self._rejected, waits_s, labels)
 
     async def _subscribe(self) -> None:
         """Requests last: the first one must find the fleet already known."""

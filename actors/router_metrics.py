@@ -11,10 +11,16 @@ from .routing import RouterStatistics
 
 
 def router_points(
-    now: RouterStatistics, times: list[Point], rejected: Mapping[str, int], labels: Labels
+    now: RouterStatistics,
+    times: list[Point],
+    rejected: Mapping[str, int],
+    waits_s: Mapping[str, float],
+    labels: Labels,
 ) -> list[Point]:
-    """``rejected`` by reason: requests that were refused before they were flows."""
-    found = [*times, *_now(now), *_counts(now, rejected)]
+    """``rejected`` by reason: requests that were refused before they were flows. ``waits_s`` by
+    model: how long a newcomer would wait."""
+    waits = [Point(of.EXPECTED_WAIT, s, {"model": model}) for model, s in waits_s.items()]
+    found = [*times, *waits, *_now(now), *_counts(now, rejected)]
     return [Point(p.instrument, p.value, {**labels, **p.labels}) for p in found]
 
 

@@ -37,7 +37,7 @@ from observability.sampling import Sampling
 from orchestrations.machine import Done, Strategy
 from orchestrations.policies import Policy
 
-from .admission import AdmissionConfig, AdmissionStatistics
+from .admission import AdmissionConfig
 from .arrivals import Arrivals
 from .attendance import Attendance
 from .catalog import Catalog, Installed
@@ -156,9 +156,9 @@ class RouterCore:
             self.history.moves(),
         )
 
-    def admission(self, now: float) -> dict[str, AdmissionStatistics]:
-        """How it stands with those who wait, by model."""
-        return self._gate.statistics(now)
+    def expected_waits_s(self, now: float) -> dict[str, float]:
+        """How long a newcomer would wait for room, as far as is known, by model."""
+        return self._gate.expected_waits_s(now)
 
     @property
     def history(self) -> History:

@@ -19,7 +19,7 @@ class Watching(Struct, frozen=True):
     """Somebody looks from now on."""
 
     whole: bool = False
-    """He knows nothing yet, or has missed a message: tell of every flow, not of changes only."""
+    """He knows nothing yet, or has missed a message: begin to tell of every flow."""
 
 
 class Sighting(Struct, frozen=True, array_like=True, gc=False):
@@ -76,7 +76,8 @@ class Moves(Struct, frozen=True):
     """1, 2, 3, ... as long as the router is watched."""
     at_s: float
     whole: bool = False
-    """``seen`` has every flow there is: what was told before is void."""
+    """What was told before is void: ``seen`` begins to tell of every flow there is, and where they
+    are too many for one message the next ones go on."""
     seen: tuple[Sighting, ...] = ()
     """Flows that moved; one that moved several times is told of once."""
     passed: tuple[Passage, ...] = ()

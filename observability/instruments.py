@@ -48,6 +48,10 @@ OUTPUT_TOKENS: Final = _counter("microserve.output.tokens", "{token}", "Of answe
 
 FLOWS: Final = _gauge("microserve.router.flows", "{flow}", "In flight, those that wait included.")
 WAITING: Final = _gauge("microserve.router.waiting", "{flow}", "Wait until engines have room.")
+EXPECTED_WAIT: Final = _gauge(
+    "microserve.router.expected_wait", "s",
+    "Of a newcomer, at the pace at which flows got room of late; 0 where nobody waits.",
+)  # fmt: skip
 ENGINES: Final = _gauge("microserve.router.engines", "{engine}", "Alive, as this router hears.")
 ENDED: Final = _counter("microserve.router.ended", "{flow}", "By outcome.")
 REFUSALS: Final = _counter(

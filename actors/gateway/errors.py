@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from bus.messages import Reason
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class HttpError(Exception):
     """A request that gets an error for an answer; nothing of it goes on."""
 
-    def __init__(self, status: int, message: str, code: str = "", param: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str = "",
+        param: str | None = None,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> None:
         super().__init__(message)
         self.status, self.message, self.code, self.param = status, message, code, param
+        self.headers = headers
 
     @property
     def body(self) -> dict[str, Any]:
@@ -32,6 +43,7 @@ _TYPES: Mapping[int, str] = {
     401: "invalid_request_error",
     404: "invalid_request_error",
     405: "invalid_request_error",
+    408: "invalid_request_error",
     409: "invalid_request_error",
     413: "invalid_request_error",
     429: "rate_limit_error",

@@ -37,6 +37,7 @@ from .watching import Watcher
 logger = logging.getLogger("microserve.gateway")
 
 MAX_BODY_BYTES = 16 << 20
+CHALLENGE = {"WWW-Authenticate": "Bearer"}
 OPEN_PATHS = ("/health", PAGE)
 """Need no key: they tell nothing of anybody's requests."""
 
@@ -52,6 +53,8 @@ class GatewayConfig(Struct, frozen=True):
     """Whoever has one may use the gateway; none lets everybody in."""
     operator_keys: tuple[str, ...] = ()
     """Whoever has one may do so, too, and read on the live page what others ask and are told."""
+    body_s: float = 60.0
+    """The whole body of a request has to come within so long."""
     idle_s: float = IDLE_S
     """After so long without a call, a flow of the paper's interface is over."""
 
@@ -114,7 +117,8 @@ class GatewayHost:
 
     def _app(self) -> web.Application:
         app = web.Application(
-            middlewares=[_in_openais_shape, self._for_keyholders], client_max_size=MAX_BODY_BYTES
+            middlewares=[_in_openais_shape, self._for_keyholders, self._whole],
+            client_max_size=MAX_BODY_BYTES,
         )
         for part in (self._openai, self._paper, self._page):
             app.add_routes(part.routes())
@@ -140,7 +144,19 @@ class GatewayHost:
         is_open = request.path in OPEN_PATHS or request.path.startswith(ASSETS)
         if not is_open and not self._keys.admits(request.headers.get("Authorization", "")):
             why = "give a valid API key, as 'Authorization: Bearer KEY'"
-            raise HttpError(401, why, "invalid_api_key")
+            raise HttpError(401, why, "invalid_api_key", headers=CHALLENGE)
+        return await handler(request)
+
+    @web.middleware
+    async def _whole(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Handlers find the body read. Whoever sends it a byte a minute has us wait no longer than
+        others."""
+        try:
+            async with asyncio.timeout(self.config.body_s):
+                await request.read()
+        except TimeoutError:
+            why = f"the body of the request did not arrive within {self.config.body_s:g} s"
+            raise HttpError(408, why, "request_timeout") from None
         return await handler(request)
 
 
@@ -164,4 +180,4 @@ async def _in_openais_shape(request: web.Request, handler: Handler) -> web.Strea
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
         failure = HttpError(500, "a fault of the gateway: its log says more", "internal")
-    return json_answer(failure.body, failure.status)
+    return json_answer(failure.body, failure.status, failure.headers)

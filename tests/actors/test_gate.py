@@ -108,6 +108,20 @@ def test_who_finds_no_room_is_welcomed_and_waits(router: Router) -> None:
     assert router.core.statistics().waiting == {"m": 1}
 
 
+def test_how_long_a_newcomer_would_wait_is_told_by_model(router: Router) -> None:
+    for flow in "abcd":
+        router.ask(flow)
+    assert router.core.expected_waits_s(router.now) == {"m": 0.0}  # no pace is known yet
+
+    for flow in "ab":
+        router.now += 2.0
+        router.finish(flow)
+    for flow in "ef":
+        router.ask(flow)
+
+    assert router.core.expected_waits_s(router.now) == {"m": 4.0}  # one is next, then he
+
+
 def test_the_next_one_begins_when_one_ends(router: Router) -> None:
     for flow in "abc":
         router.ask(flow)

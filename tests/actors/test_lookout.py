@@ -8,7 +8,7 @@ from actors.effects import Effect, Publish
 from actors.flow import Flow
 from actors.inputs import Asked, Ticked, Withdrawn
 from actors.lookout import Bounds, Looked, Lookout, Unseen
-from bus.codec import decode
+from bus.codec import decode, encode
 from bus.messages import (
     Finished,
     Followed,
@@ -21,7 +21,7 @@ from bus.messages import (
     Started,
     Usage,
 )
-from bus.moves import LEASE_S, Ending, Moves, Passage, Watching
+from bus.moves import LEASE_S, Ending, Moves, Passage, Sighting, Watching
 from bus.tokens import Tokens
 from tests.actors.test_routing import FLOW, PROMPT, Router
 
@@ -172,6 +172,31 @@ def test_more_flows_than_fit_into_a_message_are_told_of_in_the_next(router: Rout
     assert second is not None
     assert [s.flow for s in (*first.seen, *second.seen)] == [f.id for f in flows]
     assert (len(first.seen), first.passed[0].count) == (2, 3)
+
+
+def test_more_flows_than_a_message_holds_are_told_of_in_several_to_who_begins_to_look(
+    router: Router,
+) -> None:
+    flows = several(router, 5)
+    lookout = Lookout("r0", router.core.flows, Bounds(seen=1, whole=3))
+    lookout.watched(Watching(), 0.0)
+
+    messages = [moves for n in range(4) if (moves := lookout.tick(n / 4)) is not None]
+
+    assert [m.whole for m in messages] == [True, False, False, False]
+    assert [len(m.seen) for m in messages] == [3, 1, 1, 0]
+    assert [s.flow for m in messages for s in m.seen] == [f.id for f in flows]
+
+
+def test_the_largest_message_goes_through_a_broker_that_was_left_as_it_came() -> None:
+    name, engines = "s" * 64, tuple(f"{n}" + "e" * 15 for n in range(3))
+    seen = Sighting("f" * 32, f"{name}@1000", "TheLongestStateThereIs", 1.5, engines, 100_000)
+    ending = Ending("f" * 32, f"{name}@1000", "engine_lost", 1.5, 100_000, 0.5)
+    bounds = Bounds()
+
+    largest = Moves("r" * 64, 1, 1.5, True, (seen,) * bounds.whole, (), (ending,) * bounds.ended)
+
+    assert len(encode(largest)) < 1_000_000
 
 
 def test_where_more_flows_end_than_can_be_told_the_next_message_has_all_that_are_left(

@@ -27,13 +27,16 @@ async def gateway(
     operator_keys: tuple[str, ...] = (),
     sources: Sources | None = None,
     idle_s: float = IDLE_S,
+    body_s: float = 60.0,
 ) -> AsyncIterator[GatewayHost]:
     """At `GatewayHost.url` while the block lasts."""
     async with MemoryBus(system.broker) as bus:
         spells = {system.model: lambda token: f"{token} ".encode()}
         limits = Limits(1024, 1000, ("disaggregated",))
         desks = {system.model: Desk(Numbers(), limits)}
-        config = GatewayConfig(port=0, keys=keys, operator_keys=operator_keys, idle_s=idle_s)
+        config = GatewayConfig(
+            port=0, keys=keys, operator_keys=operator_keys, body_s=body_s, idle_s=idle_s
+        )
         found = sources or Sources(versions=system.versions)
         tracer = Tracer(system.spans, Sampling())
         host = GatewayHost(bus, config, desks, spells, monotone(), found, tracer)

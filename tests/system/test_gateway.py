@@ -167,32 +167,6 @@ async def test_a_prompt_that_the_broker_does_not_take_is_too_large_and_not_to_be
         assert (caught.value.status_code, caught.value.code) == (413, "request_too_large")
 
 
-async def test_nonsense_in_a_header_or_a_path_is_the_askers_fault() -> None:
-    async with fleet(fake_model()) as system, gateway(system, "secret") as host:
-        key = b"Authorization: Bearer secret"
-
-        statuses = [
-            await status(host.url, b"/v1/models", b"Authorization: Bearer \xff"),
-            await status(host.url, b"/live/page/" + b"a" * 300 + b".js"),
-            await status(host.url, b"/live/strategies/disaggregated@" + b"9" * 5000, key),
-        ]
-
-        assert statuses == [401, 404, 404]
-
-
-async def status(url: str, path: bytes, *headers: bytes) -> int:
-    """Of a request as no client would make it."""
-    host, _, port = url.removeprefix("http://").partition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    lines = (b"GET " + path + b" HTTP/1.1", b"Host: x", b"Connection: close", *headers)
-    writer.write(b"\r\n".join(lines) + b"\r\n\r\n")
-    async with asyncio.timeout(10):
-        said = await reader.read()
-    writer.close()
-    await writer.wait_closed()
-    return int(said.split()[1])
-
-
 async def test_a_flow_that_fails_in_the_midst_ends_its_stream_with_an_error() -> None:
     async with (
         fleet(fake_model(step_s=0.02), {"e0": "both"}, "data_parallel") as system,
@@ -238,18 +212,6 @@ async def test_a_client_that_goes_away_cancels_its_flow(stream: bool) -> None:
 
             await system.ended()
         assert dict(system.router.statistics().outcomes) == {"cancelled": 1}
-
-
-async def test_without_a_key_only_health_is_told() -> None:
-    async with fleet(fake_model()) as system, gateway(system, "secret") as host:
-        async with client(host, "wrong") as ai:
-            with told(openai.AuthenticationError, "API key"):
-                await ai.models.list()
-        async with client(host, "secret") as ai:
-            assert [m.id async for m in ai.models.list()] == ["fake"]
-        async with aiohttp.ClientSession() as session:
-            assert (await session.get(f"{host.url}/health")).status == 200
-            assert (await session.get(f"{host.url}/metrics")).status == 401
 
 
 async def test_metrics_tell_of_requests_and_of_engines() -> None:
