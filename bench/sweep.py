@@ -37,7 +37,7 @@ DEFAULT: Final = "default"
 """SmolLM2-135M, as `microserve up` serves it."""
 
 WORKLOADS: Final = (
-    Workload("a", "512 in, 64 out", (Kind(512, 64),), (4, 8, 12, 16)),
+    Workload("a", "512 in, 64 out", (Kind(512, 64),), (4, 8, 12, 16, 18)),
     Workload("b", "64 in, 128 out", (Kind(64, 128),), (8, 16)),
     Workload("c", "512 in, 448 of them shared, 64 out", (Kind(512, 64, 448),), (8, 16)),
     Workload(SHIFT, "a, then b", (Kind(512, 64), Kind(64, 128)), (8, 12, 16)),

@@ -29,8 +29,10 @@ from .fleet import Engine
 CROWD: Final = 1.5
 """For each who is at an engine when a prompt comes, so many are kept waiting by it: him, and those
 who come meanwhile."""
+HANDING_OVER_STEPS: Final = 2
+"""What the two engines are kept from their other work by orders, pages and notices, in steps."""
 LASTING: Final = 0.75
-"""Of the prompts of the last moments, so many are expected in the next ones."""
+"""At most, of what prompts had of an engine's time lately, they are expected to have again."""
 FULL: Final = 0.95
 """Of its time, an engine that computes prompts without a pause; the rest goes to answers."""
 LONG_ANSWER_TOKENS: Final = 512
@@ -61,7 +63,8 @@ def cost_s(plan: Plan, prompt_share: float = 0.0) -> float:
         transfer_s = plan.prefill.transfer_s(decode.missing(plan.split))
         handed_over_s = max(there_s, transfer_s) + step_s(decode, decode.decoding)
         ready_s = max(ready_s, backlog_s(plan.prefill) + handed_over_s)
-        others_s, here = there_s * plan.prefill.load, size - max(plan.split, decode.cached)
+        others_s = there_s * plan.prefill.load + _handing_over_s(plan.prefill, decode)
+        here = size - max(plan.split, decode.cached)
     here_s = decode.prefill_s(here)
     others_s = CROWD * (others_s + here_s * decode.load)
     answer_s = answer * step_s(decode, decode.decoding + 1) / (1 - min(prompt_share, FULL))
@@ -81,14 +84,15 @@ def prompt_shares(engines: Iterable[Engine]) -> dict[str, float]:
 
     Prompts are expected where they went lately: the engine that has computed most of them takes
     what all of these engines had, until it is full. To go on as it was, half here and half there,
-    is no better guess, since everybody who decides by this makes it come true. Where prompts
-    wait that are for other engines, more of them will come.
+    is no better guess, since everybody who decides by this makes it come true. The less there were,
+    the less they keep to one engine: hence the square. Where prompts wait that are for other
+    engines, more of them will come.
     """
     ranked = sorted(engines, key=lambda e: (-e.prefill_share, e.role != "prefill", e.name))
     left, shares = sum(engine.prefill_share for engine in ranked), dict[str, float]()
     for engine in ranked:
         lately = min(FULL, left)
-        shares[engine.name] = FULL if engine.prefills_for_others else LASTING * lately
+        shares[engine.name] = FULL if engine.prefills_for_others else LASTING * lately**2
         left -= lately
     return shares
 
@@ -101,6 +105,11 @@ def measured(engines: Sequence[Engine]) -> list[Engine]:
         engine if engine.prefill_tokens_per_s else replace(engine, prefill_tokens_per_s=fastest)
         for engine in engines
     ]
+
+
+def _handing_over_s(*engines: Engine) -> float:
+    """Seconds that those lose who are there, by what is besides the prompt and its bytes."""
+    return HANDING_OVER_STEPS * sum(engine.load * engine.decode_base_s for engine in engines)
 
 
 def backlog_s(engine: Engine) -> float:

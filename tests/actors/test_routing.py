@@ -438,3 +438,14 @@ def test_a_context_that_is_kept_is_told_by_the_router(router: Router) -> None:
 
     assert said(effects) == [Done(FLOW, 0, "length", Usage(prompt_tokens=40))]
     assert router.core.statistics().outcomes == {"kept": 1}
+
+
+def test_what_engines_are_going_to_be_told_counts_while_pages_are_reserved(router: Router) -> None:
+    router.ask()
+
+    fleet = router.core.standing.fleet("m", {})
+    seen = {e.name: (e.waiting_tokens, e.decoding, e.prefills_for_others) for e in fleet.engines}
+    assert seen == {"p0": (39, 0, True), "d0": (1, 1, False)}
+
+    router.answer("d0", Prepared(b"grant", 0))
+    assert router.core.standing.fleet("m", {}) == fleet

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import exp
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -147,6 +149,28 @@ def test_the_share_of_time_that_goes_to_prompts_is_that_between_beats() -> None:
 
     it.heard(replace(BEAT, prefill_s=19 * 0.2), 60.0)
     assert engine(it).prefill_share == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_share_is_remembered_for_as_long_as_answers_take() -> None:
+    quick, slow = standing(), standing(replace(BEAT, decode_step_s=0.1))
+
+    quick.heard(replace(BEAT, prefill_s=0.5), 0.5)
+    slow.heard(replace(BEAT, prefill_s=0.5, decode_step_s=0.1), 0.5)
+
+    assert engine(quick).prefill_share == pytest.approx(1 - exp(-1))
+    assert engine(slow).prefill_share == pytest.approx(1 - exp(-0.5 / 12.8))
+
+
+def test_a_step_that_is_longer_than_beats_take_to_come_is_counted_in_full() -> None:
+    slow = replace(BEAT, decode_step_s=0.1)
+    it = standing(slow)
+
+    shares = list[float]()
+    for beat in range(1, 401):  # a step of 1.6 s after every 2 s
+        it.heard(replace(slow, prefill_s=beat // 4 * 1.6), beat * 0.5)
+        shares.append(engine(it).prefill_share)
+
+    assert fmean(shares[200:]) == pytest.approx(0.8, rel=0.05)
 
 
 def test_an_engine_that_began_anew_has_spent_nothing_yet() -> None:

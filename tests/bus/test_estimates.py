@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from bus.estimates import (
     CROWD,
     FULL,
+    HANDING_OVER_STEPS,
     LASTING,
     Plan,
     cost_s,
@@ -68,8 +69,10 @@ def test_a_prefiller_delays_its_own_and_the_decoder_computes_the_rest() -> None:
 
     cost = cost_s(Plan(100, 0, decode, prefill, split=80))
 
-    handing_over = step_s(decode, 1)
-    assert cost == pytest.approx(0.080 + handing_over + 0.020 + CROWD * (2 * 0.080 + 1 * 0.020))
+    handing_over, besides = step_s(decode, 1), HANDING_OVER_STEPS * (2 + 1) * 0.002
+    assert cost == pytest.approx(
+        0.080 + handing_over + 0.020 + CROWD * (2 * 0.080 + 1 * 0.020 + besides)
+    )
 
 
 def test_a_slow_transfer_keeps_the_decoder_waiting() -> None:
@@ -117,17 +120,18 @@ def test_prompts_to_come_follow_those_that_were_and_fill_one_engine_first(
     alone = [replace(engine, load=engine.decoding) for engine in engines]
     shares = prompt_shares(alone)
 
-    total = sum(e.prefill_share for e in engines)
+    total, full = sum(e.prefill_share for e in engines), LASTING * FULL**2
     assert set(shares) == {e.name for e in engines}
-    assert sum(shares.values()) == pytest.approx(LASTING * min(total, FULL * len(engines)))
-    assert sum(0 < s < LASTING * FULL for s in shares.values()) <= 1
+    assert sum(s == full for s in shares.values()) == min(len(engines), int(total / FULL))
+    assert sum(0 < s < full for s in shares.values()) <= 1
+    assert all(0 <= s <= full for s in shares.values())
 
 
 def test_the_engine_that_has_computed_most_prompts_is_expected_to_get_more_of_them() -> None:
     busy, calm = replace(QUICK, prefill_share=0.4), replace(OTHER, prefill_share=0.3)
 
     assert prompt_shares([calm, busy]) == {
-        "e0": pytest.approx(LASTING * 0.7),
+        "e0": pytest.approx(LASTING * 0.7**2),
         "e1": pytest.approx(0.0),
     }
 
@@ -136,7 +140,7 @@ def test_an_engine_that_prefills_for_others_now_is_expected_to_do_nothing_else()
     prefill = replace(QUICK, load=3, decoding=2)
     decode = replace(OTHER, load=2, decoding=2, prefill_share=0.5)
 
-    assert prompt_shares([prefill, decode]) == {"e0": FULL, "e1": pytest.approx(LASTING * 0.5)}
+    assert prompt_shares([prefill, decode]) == {"e0": FULL, "e1": pytest.approx(LASTING * 0.5**2)}
 
 
 def test_where_nothing_was_computed_yet_prompts_are_expected_at_prefillers() -> None:

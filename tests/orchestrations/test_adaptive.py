@@ -33,9 +33,17 @@ def test_on_an_idle_fleet_one_engine_does_it_all() -> None:
 
 
 def test_a_long_prompt_is_not_computed_where_many_decode() -> None:
-    p0, d0 = replace(P0, prefill_share=0.8), replace(D0, **BUSY)
+    p0 = replace(P0, load=1, waiting_tokens=SIZE, prefill_share=0.8)
 
-    assert plan(p0, d0) == ("p0", "d0", SIZE - 1)
+    assert plan(p0, replace(D0, **BUSY)) == ("p0", "d0", SIZE - 1)
+
+
+def test_nothing_is_decoded_where_prompts_wait_for_others() -> None:
+    p0, d0 = replace(P0, load=1, waiting_tokens=100), replace(D0, **BUSY)
+
+    _, decode, _ = plan(p0, d0, size=32, answer=128)
+
+    assert decode == "d0"
 
 
 def test_a_short_prompt_goes_where_few_decode_prefiller_or_not() -> None:
@@ -44,10 +52,10 @@ def test_a_short_prompt_goes_where_few_decode_prefiller_or_not() -> None:
 
 
 def test_the_decoder_computes_what_a_slower_prefiller_has_not_when_it_is_free_for_it() -> None:
-    p0 = replace(P0, load=2, prefill_share=0.9, prefill_tokens_per_s=8_000.0)
-    d0 = replace(D0, load=2, decoding=2, waiting_tokens=250)
+    p0 = replace(P0, load=1, prefill_share=0.9, prefill_tokens_per_s=8_000.0)
+    d0 = replace(D0, load=1, decoding=1, waiting_tokens=300)
 
-    assert plan(p0, d0) == ("p0", "d0", 200)
+    assert plan(p0, d0) == ("p0", "d0", 240)
 
 
 def test_the_decoder_does_it_all_while_the_prefiller_is_drowned() -> None:
@@ -71,9 +79,15 @@ def test_an_engine_that_has_nearly_all_is_not_sent_the_rest() -> None:
 
 
 def test_what_one_engine_has_cached_is_sent_to_another_that_is_less_busy() -> None:
-    d0 = replace(D0, cached=SIZE - 64, **BUSY)
+    d0 = replace(D0, cached=2048 - 64, **BUSY)
 
-    assert plan(P0, d0) == ("d0", "p0", SIZE - 64)
+    assert plan(P0, d0, size=2048) == ("d0", "p0", 2048 - 64)
+
+
+def test_a_decoder_that_never_had_a_prompt_is_taken_for_as_fast_as_the_prefiller() -> None:
+    p0, d0 = replace(P0, waiting_tokens=20 * SIZE, load=20), replace(D0, prefill_tokens_per_s=0.0)
+
+    assert plan(p0, d0) == ("", "d0", 0)
 
 
 def test_without_any_measurement_a_request_is_served() -> None:

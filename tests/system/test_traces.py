@@ -348,7 +348,9 @@ async def test_nothing_is_recorded_of_a_trace_that_is_not_sampled() -> None:
 
 async def test_of_a_slow_flow_that_was_not_sampled_the_router_records_its_part() -> None:
     async with fleet(fake_model(), sampling=Sampling(0.0, slower_than_s=0.0)) as system:
-        spans = await traced(system, GenerateRequest(prompt=PROMPT, max_tokens=3))
+        await system.ask(GenerateRequest(prompt=PROMPT, max_tokens=3))
+        await system.ended()
+        spans = system.spans.spans
 
     assert {span.service for span in spans} == {"microserve-router"}
     assert "send RemoteSend" in [span.name for span in spans]
