@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -97,13 +98,17 @@ def _by_concurrency(plan: Plan, here: Engine, peers: list[Any], figures: dict[st
     """Transfers of 1 MiB, so many at once, dealt out to so many peers."""
     for count in each(plan.peers, "peers"):
         for at_once in plan.at_once:
-            bursts = [_burst(here, peers[:count], at_once) for _ in range(plan.bursts + 1)][1:]
-            name = f"{count}_peers_{at_once}_at_once"
+            name, some = f"{count}_peers_{at_once}_at_once", peers[:count]
+            before = _usages(here, some)
+            bursts = [_burst(here, some, at_once) for _ in range(plan.bursts + 1)][1:]
+            spent = _spent(before, _usages(here, some))
             seconds = statistics.median(burst_s for burst_s, _ in bursts)
             latencies = [end.seconds for _, ends in bursts for end in ends]
             figures[f"{name}_gb_per_s"] = at_once * MIB / seconds / 1e9
             figures[f"{name}_p50_us"] = statistics.median(latencies) * 1e6
             figures[f"{name}_p99_us"] = _p99(latencies) * 1e6
+            num_bytes = (plan.bursts + 1) * at_once * MIB
+            figures[f"{name}_cpu_s_per_gib"] = spent / (num_bytes / (1 << 30))
 
 
 def _burst(here: Engine, peers: list[Any], at_once: int) -> tuple[float, list[Delivered]]:
@@ -136,9 +141,13 @@ def _growth(count: int, here: Engine, there: Any, figures: dict[str, Figure]) ->
 
 
 def _after(numbers: range, here: Engine, there: Any) -> tuple[Usage, Usage]:
-    for n in numbers:
+    for n in each(numbers, "small transfers"):
         _send(here, there, f"f{n}", [n % EACH_PAGES])
     return here.usage(), there.usage()
+
+
+def _usages(here: Engine, there: Sequence[Any]) -> tuple[Usage, ...]:
+    return here.usage(), *(peer.usage() for peer in there)
 
 
 def _p99(values: list[float]) -> float:
@@ -159,5 +168,5 @@ def _delivered(here: Engine) -> Delivered:
     return told[1]
 
 
-def _spent(before: tuple[Usage, Usage], after: tuple[Usage, Usage]) -> float:
+def _spent(before: tuple[Usage, ...], after: tuple[Usage, ...]) -> float:
     return sum(b.cpu_s - a.cpu_s for a, b in zip(before, after, strict=True))

@@ -415,6 +415,7 @@ class Endpoint:
         self.library, self.handle = worker.library, c.c_void_p()
         self._params = _OpParams()
         self._param = c.byref(self._params)
+        self._eager = c.byref(_OpParams(op_attr_mask=_OP_FLAGS, flags=_SEND_EAGER))
         params = _EndpointParams(
             field_mask=0b111, address=address, err_mode=_PEER_ERRORS, on_error=worker.on_error
         )
@@ -459,10 +460,8 @@ class Endpoint:
 
     def send(self, number: int, header: bytes, data: bytes) -> Request | None:
         """Send to the peer's handler of messages ``number``, in order."""
-        flags = c.byref(_OpParams(op_attr_mask=_OP_FLAGS, flags=_SEND_EAGER))
-        sizes = len(header), len(data)
         call = self.library.releasing.ucp_am_send_nbx
-        arguments = (number, header, sizes[0], data, sizes[1], flags)
+        arguments = (number, header, len(header), data, len(data), self._eager)
         return self._begun("send", call, *arguments, kept=(header, data))
 
     def close_by_force(self) -> Request | None:

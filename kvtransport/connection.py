@@ -157,6 +157,11 @@ class Connection:
             self._reaches[memory] = _Reach(key, address, mapped)
         return self._reaches[memory]
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is under way, or has ended and was not noticed."""
+        return bool(self._flushes or self._requests)
+
     def settled(self) -> bool:
         """Whether nothing of it is under way; frees what has ended."""
         while self._requests and self._requests[0].poll():

@@ -40,7 +40,8 @@ class PagesOutOfBounds(ValueError):
 class Runs(Struct, frozen=True, eq=False):
     """Stretches of bytes to copy: ``num_bytes[i]`` from ``local[i]`` to ``remote[i]``.
 
-    Offsets count from the beginning of either pool. The three arrays have one length.
+    Offsets count from the beginning of either pool. The three arrays have one length. A single run
+    is asked as three numbers: numpy takes ten times as long for arrays of one.
     """
 
     local: Offsets
@@ -51,21 +52,28 @@ class Runs(Struct, frozen=True, eq=False):
         return len(self.local)
 
     def total_bytes(self) -> int:
+        if len(self) == 1:
+            return self.num_bytes.item()
         return int(np.add.reduce(self.num_bytes))
 
     def part(self, begin: int, end: int) -> Runs:
         """Runs ``[begin, end)``."""
         return Runs(self.local[begin:end], self.remote[begin:end], self.num_bytes[begin:end])
 
-    def first(self, num_bytes: int) -> Runs:
-        """Of a single run, so many bytes."""
-        return Runs(self.local, self.remote, np.array([num_bytes], np.int64))
+    def piece(self, index: int, skipped: int, num_bytes: int) -> Runs:
+        """Of run number ``index``, so many bytes after the ``skipped`` ones."""
+        begins = self.local.item(index) + skipped, self.remote.item(index) + skipped
+        return Runs(*(np.array([n], np.int64) for n in (*begins, num_bytes)))
 
     def without_first(self, num_bytes: int) -> Runs:
         """The same, but for so many bytes at the start of the first run."""
         skipped = np.zeros(len(self), np.int64)
         skipped[0] = num_bytes
         return Runs(self.local + skipped, self.remote + skipped, self.num_bytes - skipped)
+
+    def only(self) -> tuple[int, int, int]:
+        """Of a single run: its place here, its place there, and its bytes."""
+        return self.local.item(), self.remote.item(), self.num_bytes.item()
 
     def reversed(self) -> Runs:
         """The copies back."""
@@ -92,6 +100,10 @@ class Runs(Struct, frozen=True, eq=False):
         offset reaches beyond any pool."""
         if not len(self):
             return 0, 0
+        if len(self) == 1:
+            local, remote, num_bytes = self.only()
+            ends = local + num_bytes, remote + num_bytes
+            return ends if min(local, remote, num_bytes) >= 0 else (2**63 - 1, 2**63 - 1)
         least = np.minimum.reduce  # without the Python around `min`: this is asked for every slice
         if min(least(self.local), least(self.remote), least(self.num_bytes)) < 0:
             return 2**63 - 1, 2**63 - 1

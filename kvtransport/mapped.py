@@ -38,6 +38,10 @@ def copy_runs(source: Bytes, target: Bytes, runs: Runs) -> None:
 
     All of them must lie inside, or memory is destroyed; none overlaps another's target.
     """
+    if len(runs) == 1:
+        local, remote, num_bytes = runs.only()
+        _copy_in_pieces(_address(target) + remote, _address(source) + local, num_bytes)
+        return
     long = runs.num_bytes >= _LONG_RUN_BYTES
     if long.all():
         _copy_each(source, target, runs)

@@ -84,7 +84,7 @@ class _Copies:
 
     def next_part(self, budget: int) -> Runs:
         """So many bytes of it, in a limited number of runs; the tail is a part of its own."""
-        tail = int(self.ends[-1]) - TAIL_BYTES
+        tail = self.ends.item(-1) - TAIL_BYTES
         limit = min(self.done + budget, tail) if self.done < tail else self.done + budget
         fitting = min(int(self.ends.searchsorted(limit, "right")), self.position + SLICE_RUNS)
         if fitting > self.position:
@@ -92,19 +92,21 @@ class _Copies:
         return self._piece(limit - self.done)
 
     def _whole_runs(self, end: int) -> Runs:
-        begin, skipped = self.position, self._skipped()
-        self.position, self.done = end, int(self.ends[end - 1])
+        begin, skipped, before = self.position, self._skipped(), self.done
+        self.position, self.done = end, self.ends.item(end - 1)
+        if end == begin + 1:
+            return self.runs.piece(begin, skipped, self.done - before)
         part = self.runs.part(begin, end)
         return part.without_first(skipped) if skipped else part
 
     def _piece(self, num_bytes: int) -> Runs:
-        skipped, run = self._skipped(), self.runs.part(self.position, self.position + 1)
+        skipped = self._skipped()
         self.done += num_bytes
-        return run.without_first(skipped).first(num_bytes)
+        return self.runs.piece(self.position, skipped, num_bytes)
 
     def _skipped(self) -> int:
         """Bytes of the first run that were copied already."""
-        return self.done - (int(self.ends[self.position - 1]) if self.position else 0)
+        return self.done - (self.ends.item(self.position - 1) if self.position else 0)
 
 
 @dataclass(slots=True, eq=False)
@@ -119,6 +121,11 @@ class _Queue:
     in_flight_bytes: int = 0
     window_flush: _Copies | None = None
     """Whose bytes have to land before more is issued."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether something of it may be issued."""
+        return bool(self.jobs) and self.window_flush is None
 
     @property
     def ends(self) -> bool:
@@ -168,12 +175,11 @@ class Outbox:
     def turn(self) -> float | None:
         """Issue a slice for each peer that may take one. Returns the seconds until there is more to
         issue, None where nothing is, or nothing before something has landed."""
-        for peer in list(self._queues):
-            if (queue := self._queues.get(peer)) and queue.window_flush is None:
+        for peer in [peer for peer, queue in self._queues.items() if queue.is_ready]:
+            if queue := self._queues.get(peer):
                 self._advance(peer, queue)
-        if any(q.jobs and q.window_flush is None for q in self._queues.values()):
-            return self._pace.wait_s()
-        return None
+        ready = [queue for queue in self._queues.values() if queue.is_ready]
+        return self._pace.wait_s() if ready else None
 
     def _queue(self, peer: PeerId) -> _Queue:
         return self._queues.setdefault(peer, _Queue())

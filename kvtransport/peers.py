@@ -69,6 +69,8 @@ class Peers:
 
     def is_leaving(self, peer: PeerId) -> bool:
         """Whether a connection with it is lost, and that was not told yet."""
+        if not (self._leaving or self._parting):  # as nearly always
+            return False
         lost = [*self._leaving, *(parting.connection for parting in self._parting)]
         return any(connection.peer == peer for connection in lost)
 
@@ -121,11 +123,13 @@ class Peers:
         were any but failures. A flush of a new connection waits for the loss of the one before."""
         while self._worker.failed:
             self._lose_endpoint(*self._worker.failed.popleft())
-        present = [c for c in self._connections.values() if not self.is_leaving(c.peer)]
-        landed = [self._land(connection) for connection in present]
+        busy = [c for c in self._connections.values() if c.is_busy and not self.is_leaving(c.peer)]
+        happened = False
+        for connection in busy:
+            happened |= self._land(connection)
         if self._parting:
             self._have_parted()
-        return any(landed) | self._tell_losses()
+        return self._tell_losses() or happened
 
     def lose_late(self) -> None:
         """Lose who has not answered in time. To be called when all that has come was heard: an
@@ -236,6 +240,8 @@ class Peers:
         self._leaving.append(connection)
 
     def _tell_losses(self) -> bool:
+        if not self._leaving:
+            return False
         gone = [connection for connection in self._leaving if connection.settled()]
         for connection in gone:
             self._leaving.remove(connection)

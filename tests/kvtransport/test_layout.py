@@ -12,6 +12,7 @@ from bus.transfers import PoolShape
 from kvtransport.fitting import differences
 from kvtransport.layout import (
     PagesOutOfBounds,
+    Runs,
     as_pages,
     check_pages,
     coalesce,
@@ -113,10 +114,26 @@ def test_a_layer_of_adjacent_pages_is_one_run() -> None:
     assert runs.num_bytes[0] == 6 * 64
 
 
-def test_a_negative_offset_reaches_beyond_any_pool() -> None:
-    runs = coalesce(shape(), shape(), 0, as_pages([-1]), as_pages([0]))
+@pytest.mark.parametrize("pages", [[-1], [3, -1]], ids=["alone", "one of two"])
+def test_a_negative_offset_reaches_beyond_any_pool(pages: list[int]) -> None:
+    runs = coalesce(shape(), shape(), 0, as_pages(pages), as_pages([0] * len(pages)))
 
+    assert len(runs) == len(pages)
     assert min(runs.reach()) > shape().num_bytes
+
+
+@given(st.integers(-5, 1000), st.integers(-5, 1000), st.integers(-5, 1000))
+def test_a_single_run_is_measured_as_one_of_several(
+    local: int, remote: int, num_bytes: int
+) -> None:
+    alone = Runs(*(np.array([n], np.int64) for n in (local, remote, num_bytes)))
+    twice = Runs(*(np.array([n, n], np.int64) for n in (local, remote, num_bytes)))
+
+    assert alone.reach() == twice.reach()
+    assert 2 * alone.total_bytes() == twice.total_bytes()
+    assert alone.only() == (local, remote, num_bytes)
+    piece = twice.piece(1, 3, 2)
+    assert piece.only() == (local + 3, remote + 3, 2)
 
 
 def test_pages_outside_the_pool_are_refused() -> None:

@@ -107,6 +107,8 @@ def test_a_loss_is_told_before_what_the_same_peer_says_on_a_new_connection(ucx: 
 class BrokenConnection:
     """Nothing works any more, which UCX has not told yet."""
 
+    is_busy = False
+
     def __init__(self, whole: Connection) -> None:
         self.peer, self.endpoint = whole.peer, whole.endpoint
         self._whole, self._is_closed = whole, False
