@@ -40,7 +40,7 @@ def choose(
     Log-probabilities are those of the raw distribution, before penalties, temperature and filters,
     and natural logarithms; they are computed where `Sampling.logprobs` asks for them.
     """
-    if logits.device.type != "cpu" and all(map(_is_plain, choices)):
+    if all(map(_is_plain, choices)):
         return _first_of_all(logits)
     raw = logits.cpu().numpy()
     changed = {row: filtered(raw[row], one) for row, one in enumerate(choices) if _changes(one)}
@@ -64,12 +64,18 @@ def _changes(choice: Choice) -> bool:
 
 
 def _first_of_all(logits: Tensor) -> list[Found]:
-    """Where they are: only tokens and their scores leave the device."""
-    scores, tokens = logits.max(-1)
-    finite = scores.isfinite().tolist()
+    """Where they are: only tokens and their scores leave the device. A NaN counts as the largest,
+    for torch and numpy alike."""
+    if logits.device.type == "cpu":
+        raw = logits.numpy()
+        places = raw.argmax(1)
+        tokens, finite = places.tolist(), np.isfinite(raw[np.arange(len(raw)), places]).tolist()
+    else:
+        scores, indexes = logits.max(-1)
+        tokens, finite = indexes.tolist(), scores.isfinite().tolist()
     return [
         Sampled(token) if is_number else NOT_NUMBERS
-        for token, is_number in zip(tokens.tolist(), finite, strict=True)
+        for token, is_number in zip(tokens, finite, strict=True)
     ]
 
 

@@ -10,7 +10,7 @@ from bench.engine import PEERS, Plan, Rates, _compared, measure
 
 def test_without_peers_our_own_figures_remain_and_each_peer_is_named_with_how_to_get_it() -> None:
     sizes = {"num_prompt": 20, "num_new": 3, "num_rounds": 1, "num_sequences": 2}
-    plan = Plan(threads=(1,), batches=(1, 2), **sizes)
+    plan = Plan(threads=(1,), batches=(1, 2), large_bytes=1 << 20, **sizes)
 
     result = asyncio.run(measure(plan, {}))
 
@@ -23,6 +23,7 @@ def test_without_peers_our_own_figures_remain_and_each_peer_is_named_with_how_to
     assert result.figures["peers"] == "none"
     assert all(how in str(result.figures["missing_peers"]) for how in PEERS.values())
     assert float(result.figures["microserve_decode_b2_per_s"]) > 0
+    assert float(result.figures["memory_beyond_caches_gb_per_s"]) > 0
     assert all(math.isfinite(ratio) and ratio > 0 for ratio in result.ratios.values())
 
 

@@ -74,6 +74,19 @@ def test_of_a_row_with_a_bad_score_there_is_no_token_and_the_others_have_theirs(
     assert found == [*whole[:4], NOT_NUMBERS]
 
 
+@pytest.mark.parametrize("bad", [nan, -nan, inf])
+def test_of_many_greedy_rows_only_the_bad_one_has_no_token(
+    bad: float, looking: Shortlisting
+) -> None:
+    logits = torch.randn(4, 600, generator=torch.Generator().manual_seed(1))
+    likeliest = logits.argmax(-1).tolist()
+    logits[2, 599] = bad
+
+    found = choose(logits, [choice(Sampling())] * 4, looking)
+
+    assert found == [*map(Sampled, likeliest[:2]), NOT_NUMBERS, Sampled(likeliest[3])]
+
+
 def test_a_given_token_without_a_distribution_is_not_measured(looking: Shortlisting) -> None:
     asked = replace(choice(Sampling(prompt_logprobs=0)), given=2)
 
