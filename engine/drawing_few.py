@@ -27,14 +27,14 @@ def draw_each(
 
     Lists are not empty and temperatures not 0; each was made with its `Sampling.top_k`.
     """
-    sums = _sums(lists, samplings)
+    sums = sums_of(lists, samplings)
     passed = sums <= _column(fractions) * sums[:, -1:]
     chosen = lists.tokens[np.arange(len(sums)), passed.sum(1)]
     tokens: list[int] = chosen.tolist()
     return tokens
 
 
-def _sums(lists: Shortlists, samplings: Sequence[Sampling]) -> Doubles:
+def sums_of(lists: Shortlists, samplings: Sequence[Sampling]) -> Doubles:
     """Of the weights of those that may be drawn, up to each token of a list."""
     weights = _weights(lists, samplings)
     if any(sampling.top_p < 1.0 for sampling in samplings):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bus.messages import Sampling
 from engine.drawing import draw
-from engine.drawing_few import draw_each
+from engine.drawing_few import draw_each, sums_of
 from engine.kernel_build import built
 from engine.kernels import Kernels
 from engine.likeliest import Numbers
@@ -147,40 +147,54 @@ samplings = st.builds(
     top_p=st.one_of(st.just(1.0), st.floats(0.01, 0.9999)),
     min_p=st.one_of(st.just(0.0), st.floats(0.0, 0.9)),
 )
-fractions = st.floats(0.0, ALMOST_ONE)
 
 
 @settings(max_examples=100, deadline=None)
-@given(seeds, st.lists(st.tuples(samplings, fractions), min_size=1, max_size=6))
-def test_a_draw_from_few_is_that_from_all(seed: int, asked: list[tuple[Sampling, float]]) -> None:
-    """Random numbers are never so near the border of two tokens that rounding matters."""
-    size = int(np.random.default_rng(seed).choice([3, 400, 5000]))
-    rows = np.random.default_rng(seed).normal(0.0, 3.0, (len(asked), size)).astype(np.float32)
-    lists = shortlists(Scores(rows, {}), [Wanted(r, s.top_k) for r, (s, _) in enumerate(asked)])
+@given(seeds, st.lists(samplings, min_size=1, max_size=6))
+def test_a_draw_from_few_is_that_from_all(seed: int, asked: list[Sampling]) -> None:
+    """At random places, which are never so near the border of two tokens that rounding matters."""
+    rng = np.random.default_rng(seed)
+    size = int(rng.integers(LONGEST_WANTED + 1, 3000))
+    rows = rng.normal(0.0, 3.0, (len(asked), size)).astype(np.float32)
+    lists = shortlists(Scores(rows, {}), wanted_by(asked))
+    fractions = rng.random(len(asked)).tolist()
 
-    drawn = draw_each(lists, [s for s, _ in asked], [fraction for _, fraction in asked])
+    drawn = draw_each(lists, asked, fractions)
 
     assert drawn == [
         draw(survivors(row, sampling), fraction)
-        for row, (sampling, fraction) in zip(rows, asked, strict=True)
+        for row, sampling, fraction in zip(rows, asked, fractions, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("fraction", [0.0, ALMOST_ONE])
+def test_what_is_not_in_the_nucleus_is_never_drawn(fraction: float) -> None:
+    """Lists of different lengths, of which only the likeliest token counts."""
+    rows = np.zeros((2, 300), np.float32)
+    rows[:, 3:7], rows[:, 5] = 2.0, 40.0
+    asked = [Sampling(temperature=1.0, top_k=top_k, top_p=0.9) for top_k in (1, 3)]
+
+    assert draw_each(shortlists(Scores(rows, {}), wanted_by(asked)), asked, [fraction] * 2) == [
+        5,
+        5,
     ]
 
 
 @settings(max_examples=60, deadline=None)
-@given(seeds, st.lists(st.tuples(samplings, fractions), min_size=2, max_size=6))
-def test_weights_have_the_same_bits_beside_longer_lists(
-    seed: int, asked: list[tuple[Sampling, float]]
-) -> None:
+@given(seeds, st.lists(samplings, min_size=2, max_size=6))
+def test_sums_have_the_same_bits_beside_longer_lists(seed: int, asked: list[Sampling]) -> None:
     """The borders between tokens, where a draw would jump, are those of each list alone."""
-    from engine.drawing_few import _sums
-
     rows = rows_of(seed, len(asked), 600, 10**6)
     rows[:, 0] = 9.0
-    lists = shortlists(Scores(rows, {}), [Wanted(r, s.top_k) for r, (s, _) in enumerate(asked)])
+    lists = shortlists(Scores(rows, {}), wanted_by(asked))
 
-    together = _sums(lists, [s for s, _ in asked])
+    together = sums_of(lists, asked)
 
-    for place, (sampling, _) in enumerate(asked):
-        [alone] = _sums(lists.some([place]), [sampling])
+    for place, sampling in enumerate(asked):
+        [alone] = sums_of(lists.some([place]), [sampling])
         assert together[place, : len(alone)].tolist() == alone.tolist()
         assert (together[place, len(alone) :] == alone[-1]).all()
+
+
+def wanted_by(samplings: list[Sampling]) -> list[Wanted]:
+    return [Wanted(row, sampling.top_k) for row, sampling in enumerate(samplings)]
