@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
@@ -14,6 +15,8 @@ from observability.metrics import Point
 from observability.sink import OtlpProtocol
 
 from .clock import Clock
+
+logger = logging.getLogger("microserve.metrics")
 
 METRICS_PATH = "/metrics"
 
@@ -80,15 +83,21 @@ async def _exported(
     resource = {"service.name": config.service, "service.instance.id": config.instance}
     exporter = OtlpMetrics(config.endpoint, config.protocol, resource, clock())
 
-    async def offer() -> None:
+    def offer() -> None:
+        try:
+            exporter.offer(points(), clock())
+        except Exception:  # one point that cannot be made costs neither the actor nor later ones
+            logger.exception("%s: what it measures could not be told", config.instance)
+
+    async def offers() -> None:
         while True:
             await asyncio.sleep(config.interval_s)
-            exporter.offer(points(), clock())
+            offer()
 
-    task = asyncio.create_task(offer())
+    task = asyncio.create_task(offers())
     try:
         yield
     finally:
         task.cancel()
-        exporter.offer(points(), clock())
+        offer()
         await asyncio.to_thread(exporter.close)

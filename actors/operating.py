@@ -134,7 +134,7 @@ async def watch_files(
     seen: dict[Path, int] = {}
     while True:
         for path in paths:
-            saved = path.stat().st_mtime_ns if path.exists() else 0
+            saved = _saved_ns(path)
             if saved and seen.get(path) != saved:
                 seen[path] = saved
                 await _put_into_service(versions, path, say)
@@ -150,6 +150,14 @@ async def _put_into_service(versions: VersionStore, path: Path, say: Callable[[s
         say(f"{path}: {describe(path.stem, now)}")
     except (NotFit, OrchestrationError, BusError, OSError) as error:
         say(f"{path} is not put into service: {error}")
+
+
+def _saved_ns(path: Path) -> int:
+    """When it was; 0 where it cannot be seen now, as between the two halves of an editor's save."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _read(path: Path) -> str:

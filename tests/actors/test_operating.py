@@ -210,6 +210,21 @@ async def test_a_watched_file_serves_at_once_and_again_on_every_save(mine: Path)
     assert third.candidate == Ref("mine", 2)
 
 
+async def test_a_watched_file_that_cannot_be_seen_keeps_nobody_from_the_others(mine: Path) -> None:
+    unseen = mine.with_name("x" * 300 + ".py")  # to ask for it is an error of the system's
+    told: list[str] = []
+    versions = await VersionStore.open(MemoryBuckets(), "ms")
+    watching = asyncio.create_task(watch_files(versions, [unseen, mine], told.append))
+    try:
+        await _until(lambda: bool(told) or watching.done())
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+    assert len(told) == 1
+    assert str(mine) in told[0]
+
+
 def _save(path: Path, text: str) -> None:
     """A later time than before, also where the clock of the disk is coarse."""
     before = path.stat().st_mtime_ns

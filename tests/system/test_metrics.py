@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from itertools import count
 
 import aiohttp
 import pytest
@@ -128,6 +129,24 @@ async def test_prometheus_reads_an_actors_own_page() -> None:
 
     assert answer.headers["Content-Type"] == prometheus.CONTENT_TYPE
     assert "microserve_engine_steps_total 3\n" in text
+
+
+async def test_an_actor_whose_points_cannot_be_made_goes_on_and_tells_the_next_ones(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked = count()
+
+    def points() -> list[Point]:
+        return [Point(of.STEPS, 3 / next(asked))]  # there is none for zero
+
+    with http_metrics() as collector:
+        config = Metering("microserve-engine-e0", "e0", collector.endpoint, interval_s=0.01)
+
+        async with metered(config, points, monotone()):
+            (told,) = await asyncio.to_thread(collector.receive, 1)
+
+    assert told.metric.name == of.STEPS.name
+    assert "e0: what it measures could not be told" in caplog.text
 
 
 async def test_an_actor_that_ends_has_sent_its_newest_points() -> None:
