@@ -31,8 +31,8 @@ CROWD: Final = 1.5
 """For each who is at an engine when a prompt comes, so many are kept waiting by it: him, and those
 who come meanwhile."""
 HANDING_OVER_STEPS: Final = 4
-"""What each of two engines is kept from its other work by orders, pages and notices, in times that a
-step takes anyway: so a model of what was measured needs it."""
+"""What each of two engines is kept from its other work by orders, pages and notices, in times that
+a step takes anyway: so a model of what was measured needs it."""
 LASTING: Final = 0.5
 """At most, of what prompts had of an engine's time lately, they are expected to have again."""
 FULL: Final = 0.95
