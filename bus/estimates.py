@@ -13,7 +13,8 @@ engine that prefills for others is the worst place for it.
 What an answer takes from those who decode beside it is left out. It takes that wherever it goes,
 and what differs between two engines is in its own time already: each step is longer where there are
 more of them. The constants are those with which a model of two engines lost least, over rates,
-kinds of requests and costs of steps; it loses little more with each of them a quarter off.
+kinds of requests and costs of steps; it loses about a hundredth more with any of them a quarter
+off.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from .fleet import Engine
 CROWD: Final = 1.5
 """For each who is at an engine when a prompt comes, so many are kept waiting by it: him, and those
 who come meanwhile."""
-HANDING_OVER_STEPS: Final = 2
-"""What the two engines are kept from their other work by orders, pages and notices, in steps."""
-LASTING: Final = 0.75
+HANDING_OVER_STEPS: Final = 4
+"""What each of two engines is kept from its other work by orders, pages and notices, in times that
+a step takes anyway: so a model of what was measured needs it."""
+LASTING: Final = 0.5
 """At most, of what prompts had of an engine's time lately, they are expected to have again."""
 FULL: Final = 0.95
 """Of its time, an engine that computes prompts without a pause; the rest goes to answers."""

@@ -51,11 +51,10 @@ def test_a_short_prompt_goes_where_few_decode_prefiller_or_not() -> None:
     assert plan(replace(P0, **BUSY), D0, size=32, answer=128) == ("", "d0", 0)
 
 
-def test_the_decoder_computes_what_a_slower_prefiller_has_not_when_it_is_free_for_it() -> None:
-    p0 = replace(P0, load=1, prefill_share=0.9, prefill_tokens_per_s=8_000.0)
-    d0 = replace(D0, load=1, decoding=1, waiting_tokens=300)
+def test_the_decoder_computes_what_the_prefiller_has_not_when_it_is_free_for_it() -> None:
+    p0, d0 = replace(P0, load=1), replace(D0, load=1, decoding=1, waiting_tokens=300)
 
-    assert plan(p0, d0) == ("p0", "d0", 240)
+    assert plan(p0, d0) == ("p0", "d0", 300)
 
 
 def test_the_decoder_does_it_all_while_the_prefiller_is_drowned() -> None:
