@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 
-from bus.estimates import (
-    LONG_ANSWER_TOKENS,
-    Plan,
-    cost_s,
-    even_split,
-    measured,
-    prompt_shares,
-)
+from bus.estimates import LONG_ANSWER_TOKENS, Plan, cost_s, even_split, measured, prompt_shares
 from bus.fleet import Engine
 from bus.messages import Event, Request, Submitted
 
