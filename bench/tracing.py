@@ -1,8 +1,9 @@
 """What tracing costs a router: CPU per flow with none, some and all flows sampled, against off.
 
-Every short stretch of one way lies between two of ``off``, and is held against their mean: what
-the machine does besides is the same for all three. Of many such ratios the median counts. What the
-threads that export spend comes when it comes: it has clocks of its own, and is added up.
+Every short stretch of one way lies between two of ``off``, and is held against each of them: what
+the machine does besides is the same for all three. Of many such ratios the median counts; against
+the mean of the two it would come out too small, since what disturbs a stretch only makes it longer.
+What the threads that export spend comes when it comes: it has clocks of its own, and is added up.
 
 ```
 off | none | off | head_1_in_10 | off | tail | off | all | off | none | off ...
@@ -75,8 +76,13 @@ class Stretch(Struct, frozen=True):
 
     way: str
     loop_us: float
-    off_us: float
-    """In the stretches before and after it, on the average."""
+    off_us: tuple[float, float]
+    """In the stretches before and after it."""
+
+    @property
+    def ratios(self) -> tuple[float, float]:
+        before_us, after_us = self.off_us
+        return self.loop_us / before_us, self.loop_us / after_us
 
 
 class Found(Struct, frozen=True):
@@ -88,14 +94,14 @@ class Found(Struct, frozen=True):
 
     @property
     def off_us(self) -> float:
-        return statistics.median(s.off_us for s in self.stretches)
+        return statistics.median(us for s in self.stretches for us in s.off_us)
 
     def export_us(self, way: str) -> float:
         """CPU of the thread that exports, per flow, sampled or not."""
         return self.exported[way].cpu_s / self.num_flows * 1e6
 
     def versus_off(self, way: str) -> float:
-        loop = statistics.median(s.loop_us / s.off_us for s in self.stretches if s.way == way)
+        loop = statistics.median(r for s in self.stretches if s.way == way for r in s.ratios)
         return loop + self.export_us(way) / self.off_us
 
 
@@ -109,7 +115,7 @@ async def measure(plan: Plan) -> Result:
             await flows(at, plan, way)
         before = await at.router.ask(Account(), Spent)
         stretches: list[Stretch] = []
-        for number in rounds_for(plan.seconds, "rounds"):
+        for number in rounds_for(plan.seconds):
             stretches += await one_round(at, plan, number)
         after = await at.router.ask(Account(), Spent)
     exported = {way.name: _between(before, after, way.name) for way in WAYS}
@@ -138,7 +144,7 @@ async def one_round(at: Scene, plan: Plan, number: int) -> list[Stretch]:
     before_us = await flows(at, plan, OFF)
     for way in TRACED[first:] + TRACED[:first]:
         loop_us, after_us = await flows(at, plan, way), await flows(at, plan, OFF)
-        found.append(Stretch(way.name, loop_us, (before_us + after_us) / 2))
+        found.append(Stretch(way.name, loop_us, (before_us, after_us)))
         before_us = after_us
     return found
 
