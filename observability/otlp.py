@@ -25,8 +25,8 @@ TRACES_PATH: Final = "/v1/traces"
 NAMESPACE: Final = "microserve"
 
 ENCODED_AT_ONCE: Final = 32
-"""Then whoever else waits for the interpreter's lock has it: an event loop for a third of a
-millisecond at the most, and not for the five of a whole batch."""
+"""Then whoever waits for the interpreter's lock has it. An event loop is a third of a millisecond
+late in the middle, and not the five that a whole batch takes."""
 PAUSE_S: Final = 1e-4
 """A pause of nothing would give the lock to nobody: who gave it back would take it again."""
 
