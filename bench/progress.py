@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
+from math import ceil
 from typing import TypeAlias, TypeVar
 
 from rich.console import Console
@@ -56,3 +58,15 @@ def each(items: Sequence[T], what: str) -> Iterator[T]:
 def rounds(count: int, what: str = "rounds") -> Iterator[int]:
     """``range(count)``, likewise."""
     return each(range(count), what)
+
+
+def rounds_for(seconds: float) -> Iterator[int]:
+    """0, 1, 2 and so on, until so many seconds are over; at least 0. What is drawn is the time."""
+    begun_s, number, num_drawn = time.monotonic(), 0, 0
+    with steps(ceil(seconds), "seconds") as step:
+        while not number or time.monotonic() - begun_s < seconds:
+            yield number
+            number += 1
+            for _ in range(num_drawn, min(int(time.monotonic() - begun_s), ceil(seconds))):
+                step()
+                num_drawn += 1

@@ -1,8 +1,4 @@
-"""One thread that takes spans off the callers' hands and writes them in small batches.
-
-Small, because a batch is encoded under the interpreter's lock: 16 spans hold up an event loop for
-less than a millisecond, the usual 512 for three and more.
-"""
+"""One thread that takes spans off the callers' hands and writes them in batches."""
 
 from __future__ import annotations
 
@@ -20,6 +16,7 @@ from .spans import Span
 logger = logging.getLogger(__name__)
 
 CLOSE_S: Final = 2.0
+FIRST_PAUSE_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 5.0
 
 
@@ -121,8 +118,9 @@ class Batcher:
         return self._closing or len(self._pending) >= self._batching.max_batch
 
     def _pause_s(self) -> float:
+        first_s = min(self._batching.interval_s, FIRST_PAUSE_S)
         doublings = min(self._num_failures, 16)
-        return float(min(self._batching.interval_s * 2**doublings, LONGEST_PAUSE_S))
+        return float(min(first_s * 2**doublings, LONGEST_PAUSE_S))
 
     def _attempt(self, batch: list[Span]) -> str | None:
         try:

@@ -16,19 +16,17 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
 from .batching import Batcher, Batching
 from .endpoint import export_url
-from .otlp_connection import Connection, connection
 from .otlp_encoding import SpanEncoder, request
+from .otlp_settings import Connection, batching, connection
 from .sink import OtlpProtocol, SinkStatistics
 from .spans import Attribute, Span
 
 TRACES_PATH: Final = "/v1/traces"
 NAMESPACE: Final = "microserve"
 
-BATCHING: Final = Batching(max_batch=512, interval_s=1.0)
-"""A post costs as much as 50 spans: it waits for so many."""
 ENCODED_AT_ONCE: Final = 32
-"""Then whoever else waits for the interpreter's lock has it: an event loop for a third of a
-millisecond at the most, and not for the five of a whole batch."""
+"""Then whoever waits for the interpreter's lock has it. An event loop is a third of a millisecond
+late in the middle, and not the five that a whole batch takes."""
 PAUSE_S: Final = 1e-4
 """A pause of nothing would give the lock to nobody: who gave it back would take it again."""
 
@@ -61,12 +59,12 @@ class OtlpSink:
         protocol: OtlpProtocol = "http/protobuf",
         service: str = NAMESPACE,
         timeout_s: float = 1.0,
-        batching: Batching | None = None,
+        batches: Batching | None = None,
     ) -> None:
         url = export_url(endpoint, protocol, TRACES_PATH)
         transport = _transport(url, protocol, connection(os.environ), timeout_s)
         writer = _Exporting(transport, service)
-        self._batcher = Batcher(f"otlp {url}", writer, batching or BATCHING)
+        self._batcher = Batcher(f"otlp {url}", writer, batches or batching(os.environ))
 
     def record(self, spans: Sequence[Span]) -> None:
         self._batcher.record(spans)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]
 
-from .otlp_connection import Connection
+from .otlp_settings import Connection
 
 EXPORT: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 

@@ -23,6 +23,7 @@ HEADER: Final = "traceparent"
 VERSION_0: Final = "00"
 FORBIDDEN_VERSION: Final = "ff"
 SAMPLED: Final = 0x01
+NO_SPAN: Final = 16 * "0"
 
 _TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -93,11 +94,10 @@ def derive(trace_id: str, *labels: str | int) -> str:
     Different labels, and the same labels in another trace, give different ids, as far as 64 bits
     can: a label's length is hashed with it, so that ``("ab", "c")`` is not ``("a", "bc")``.
     """
-    digest = blake2b(digest_size=8, key=trace_id.encode()[:64])
-    for label in labels:
-        text = str(label).encode()
-        digest.update(len(text).to_bytes(8, "little") + text)
-    return digest.hexdigest() if any(digest.digest()) else f"{1:016x}"
+    told = [str(label).encode() for label in labels]
+    framed = b"".join([len(text).to_bytes(8, "little") + text for text in told])
+    found = blake2b(framed, digest_size=8, key=trace_id.encode()[:64]).hexdigest()
+    return found if found != NO_SPAN else f"{1:016x}"
 
 
 def parse_traceparent(headers: Mapping[str, str] | None) -> SpanContext | None:

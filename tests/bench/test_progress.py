@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from bench.progress import each, rounds, steps
+from bench.progress import each, rounds, rounds_for, steps
 
 LOOP = "for _ in rounds(3, 'turns'): pass"
 
@@ -53,3 +53,8 @@ def test_hiding_ends_with_its_block() -> None:
     found = drawn(f"with hidden(): pass\n{LOOP}")
 
     assert "3/3" in found
+
+
+def test_where_there_is_no_time_one_round_is_made_and_no_more() -> None:
+    assert list(rounds_for(0.0)) == [0]
+    assert next(rounds_for(60.0)) == 0

@@ -114,7 +114,7 @@ def test_links_and_the_default_service_are_exported(protocol: OtlpProtocol, open
 
 def test_spans_are_sent_in_small_batches() -> None:
     with http_collector() as collector:
-        sink = OtlpSink(collector.endpoint, batching=Batching(max_batch=4))
+        sink = OtlpSink(collector.endpoint, batches=Batching(max_batch=4))
         for _ in range(3):
             sink.record(disaggregated())
         assert len(collector.receive(51)) == 51
