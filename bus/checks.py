@@ -15,7 +15,7 @@ from .interface import BadSubject, BusError, Headers, PayloadTooLarge
 MAX_SUBJECT_LENGTH: Final = 512
 """Subject and reply share one protocol line, which the broker cuts off at 4,096 bytes."""
 
-_NAME: Final = r"[!-)+\-/-=?-~]+"
+_NAME: Final = r"[!-)+-\-/-=?-~]+"
 """Printable ASCII but for the dot, the wildcards and the space."""
 _CONCRETE: Final = re.compile(rf"{_NAME}(?:\.{_NAME})*")
 _PATTERN: Final = re.compile(rf"(?:(?:{_NAME}|\*)\.)*(?:{_NAME}|\*|>)")
