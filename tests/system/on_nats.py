@@ -60,6 +60,11 @@ class Served:
     router: RouterCore
     engine: Engine
     engines_bus: NatsBus
+    routers_bus: NatsBus
+
+    @property
+    def is_connected(self) -> bool:
+        return all(b.statistics().connected for b in (self.engines_bus, self.routers_bus))
 
     async def ended(self) -> None:
         """Returns when every flow is over."""
@@ -83,7 +88,7 @@ async def served(url: str, pace: Pace | None = None) -> AsyncIterator[Served]:
             async with asyncio.timeout(PATIENCE_S):
                 while not router.roster.seen:  # noqa: ASYNC110 - its beat is on its way
                     await asyncio.sleep(0.005)
-            yield Served(router, engine, theirs)
+            yield Served(router, engine, theirs, ours)
         engine.check_integrity()
         router.check_integrity()
 
@@ -115,16 +120,15 @@ class Line:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._host, self._port, self._token = parts.hostname, parts.port, parts.username
-        self._is_cut = False
+        self._own_port = 0
         self._ends: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
-        host, port = self._server.sockets[0].getsockname()
-        return f"nats://{self._token}@{host}:{port}"
+        return f"nats://{self._token}@127.0.0.1:{self._own_port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        await self.mend()
         return self
 
     async def __aexit__(
@@ -133,22 +137,19 @@ class Line:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._server.close()
         self.cut()
 
     def cut(self) -> None:
-        """Whoever is connected loses it in the middle, and nobody comes through until `mend`."""
-        self._is_cut = True
+        """Whoever is connected loses it in the middle, and others are refused until `mend`."""
+        self._server.close()
         for end in self._ends:
             end.transport.abort()
 
-    def mend(self) -> None:
-        self._is_cut = False
+    async def mend(self) -> None:
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self._own_port)
+        self._own_port = self._server.sockets[0].getsockname()[1]
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._is_cut:
-            writer.transport.abort()
-            return
         far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
         ends = {writer, far_writer}
         self._ends |= ends

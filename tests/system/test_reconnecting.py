@@ -49,7 +49,7 @@ async def test_what_was_said_while_the_connection_was_down_is_read_after_it() ->
         line.cut()
         pace.go()
         await system.ended()  # all of the rest was said, and to nobody
-        line.mend()
+        await line.mend()
         rest = [token async for token in generation]
 
     assert_whole(first + rest)
@@ -62,16 +62,20 @@ async def test_a_broker_that_is_killed_and_comes_back_costs_no_token() -> None:
     async with (
         EmbeddedServer() as server,
         served(server.url, pace) as system,
-        NatsBus(server.url) as bus,
+        Line(server.url) as line,
+        NatsBus(line.url) as bus,
         Client(bus) as client,
     ):
         generation = await Session(client).begin(ASK, model=MODEL)
         first = await some(generation, 5)
 
+        line.cut()
         server.kill()
         await reach(lambda: not bus.statistics().connected)
-        pace.go()
         await server.restart()
+        await reach(lambda: system.is_connected)
+        pace.go()
+        await line.mend()
         rest = [token async for token in generation]
         await system.ended()
 
