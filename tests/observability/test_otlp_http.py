@@ -48,9 +48,9 @@ class Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: Server
 
     def do_POST(self) -> None:
+        assert isinstance(self.server, Server)
         body = self.rfile.read(int(self.headers["content-length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.posts.append(Post(self.path, headers, body))
@@ -61,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"ok")
         self.close_connection = not self.server.keeps  # without saying so
 
-    def log_message(self, *_: object) -> None: ...
+    def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - its name there
 
 
 def post(url: str, body: bytes, connection: Connection, within_s: float = 5.0) -> str | None:
