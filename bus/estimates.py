@@ -12,9 +12,8 @@ engine that prefills for others is the worst place for it.
 
 What an answer takes from those who decode beside it is left out. It takes that wherever it goes,
 and what differs between two engines is in its own time already: each step is longer where there are
-more of them. The constants are those with which a model of two engines lost least, over rates,
-kinds of requests and costs of steps; it loses about a hundredth more with any of them a quarter
-off.
+more of them. The constants were chosen by hand, with a simulation of two engines that is not part
+of the project; docs/performance.md says how far real fleets bear them out (`bench orchestrations`).
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ CROWD: Final = 1.5
 who come meanwhile."""
 HANDING_OVER_STEPS: Final = 4
 """What each of two engines is kept from its other work by orders, pages and notices, in times that
-a step takes anyway: so a model of what was measured needs it."""
+a step takes anyway."""
 LASTING: Final = 0.5
 """At most, of what prompts had of an engine's time lately, they are expected to have again."""
 FULL: Final = 0.95
