@@ -17,7 +17,8 @@ WORKSPACE_BYTES = 128 << 20
 """For what a step computes with besides weights and pages."""
 
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(%|[KMGT]iB|B)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]iB|B)")
+_SHARE = re.compile(r"(\d+(?:\.\d+)?) ?%")
 
 
 class Share(Struct, frozen=True):
@@ -59,10 +60,10 @@ def read_size(text: str) -> Size:
     Raises:
         ValueError: it is none of these.
     """
-    wanted = read_kv_memory(text)
-    if isinstance(wanted, Share):
+    found = _SIZE.fullmatch(text.strip())
+    if not found:
         raise ValueError(f"{text!r} is no size: give one like 512MiB or 4GiB")
-    return wanted
+    return Size(int(float(found[1]) * _UNITS[found[2]]))
 
 
 def read_kv_memory(text: str) -> KvMemory:
@@ -71,15 +72,18 @@ def read_kv_memory(text: str) -> KvMemory:
     Raises:
         ValueError: it is none of these.
     """
-    found = _SIZE.fullmatch(text.strip())
-    if not found:
-        raise ValueError(f"{text!r} is no size: give one like 512MiB or 4GiB, or a share like 40%")
-    number, unit = float(found[1]), found[2]
-    if unit != "%":
-        return Size(int(number * _UNITS[unit]))
-    if not 0 < number <= 100:
+    if found := _SHARE.fullmatch(text.strip()):
+        return _share(text, float(found[1]))
+    try:
+        return read_size(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or a share like 40%") from None
+
+
+def _share(text: str, percent: float) -> Share:
+    if not 0 < percent <= 100:
         raise ValueError(f"{text!r}: a share is above 0% and at most 100%")
-    return Share(number / 100)
+    return Share(percent / 100)
 
 
 def kv_pages(wanted: KvMemory, demand: Demand, free_bytes: int) -> int:

@@ -79,6 +79,14 @@ def test_a_pace_of_nothing_is_refused_in_words(home: Path) -> None:
     assert "give at least 1B" in result.output
 
 
+def test_what_is_no_pace_is_told_of_sizes_alone(home: Path) -> None:
+    result = microserve("engine", "--kv-max-bytes-per-s", "fast")
+
+    assert result.exit_code == 2
+    assert "give one like 512MiB or 4GiB" in result.output
+    assert "share" not in result.output
+
+
 def test_the_strategies_are_listed_with_what_they_do() -> None:
     shown = microserve("orchestrations", "list").output
 
