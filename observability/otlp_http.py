@@ -14,7 +14,7 @@ import zlib
 from base64 import b64encode
 from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from socket import SHUT_RDWR
+from socket import SHUT_RDWR, socket
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -26,7 +26,12 @@ COMPRESSED: Final[dict[Compression, Callable[[bytes], bytes]]] = {
     "gzip": gzip.compress,
     "deflate": zlib.compress,
 }
-STALE: Final = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
+STALE: Final = (
+    ConnectionResetError,
+    BrokenPipeError,
+    ConnectionAbortedError,
+    ssl.SSLEOFError,
+)
 """What a kept connection says that the collector has closed meanwhile; a response that ends before
 its first byte is a `ConnectionResetError`, too."""
 
@@ -69,7 +74,9 @@ class HttpTransport:
         sock = self._connection.sock
         if sock is not None:
             with contextlib.suppress(OSError):
-                sock.shutdown(SHUT_RDWR)
+                # The socket's own: with TLS, its subclass's takes the encryption off first, and
+                # what a post writes just then would go out in the clear.
+                socket.shutdown(sock, SHUT_RDWR)
         # Its number must not be somebody else's while a post still reads from it.
         if self._posting.acquire(timeout=self._timeout_s):
             self._connection.close()

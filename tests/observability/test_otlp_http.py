@@ -36,14 +36,14 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, status: int = 200, keeps: bool = True) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.status, self.keeps = status, keeps
+        self.status, self.keeps, self.scheme = status, keeps, "http"
         self.posts: list[Post] = []
         self.callers: set[int] = set()
         """The ports that posts came from: one for each connection."""
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1/traces"
+        return f"{self.scheme}://127.0.0.1:{self.server_port}/v1/traces"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -191,15 +191,29 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_with_tls_only_a_collector_that_is_vouched_for_gets_anything(certificate: Path) -> None:
-    server = Server()
+def with_tls(server: Server, certificate: Path) -> Server:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    with serving(server):
-        url = server.url.replace("http:", "https:")
-        strange = post(url, b"x", Connection())
-        known = post(url, b"y", Connection(certificate=str(certificate)))
+    server.scheme = "https"
+    return server
+
+
+def test_with_tls_a_closed_connection_costs_nothing_either(certificate: Path) -> None:
+    known = Connection(certificate=str(certificate))
+    with (
+        serving(with_tls(Server(keeps=False), certificate)) as server,
+        closing(HttpTransport(server.url, known, 5.0)) as transport,
+    ):
+        assert [transport.send(1_000_000 * b"x") for _ in range(5)] == [None] * 5
+
+    assert len(server.callers) == 5
+
+
+def test_with_tls_only_a_collector_that_is_vouched_for_gets_anything(certificate: Path) -> None:
+    with serving(with_tls(Server(), certificate)) as server:
+        strange = post(server.url, b"x", Connection())
+        known = post(server.url, b"y", Connection(certificate=str(certificate)))
 
     assert strange is not None
     assert "certificate verify failed" in strange
