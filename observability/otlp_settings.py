@@ -12,6 +12,7 @@ from opentelemetry.sdk import environment_variables as names
 from opentelemetry.util.re import parse_env_headers
 
 from .batching import Batching
+from .sink import TracingError
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,18 @@ class Connection(Struct, frozen=True):
     client_certificate: str | None = None
     compression: Compression = "none"
     """Off unless it is asked for: on a fast network it costs more than it saves."""
+
+
+class UnreadableFiles(TracingError):
+    """A certificate or a key that a `Connection` names cannot be used."""
+
+    def __init__(self, connection: Connection, why: str) -> None:
+        files = (connection.certificate, connection.client_certificate, connection.client_key)
+        super().__init__(
+            f"cannot use {', '.join(filter(None, files))}: {why}; give PEM files in "
+            "OTEL_EXPORTER_OTLP_CERTIFICATE, ..._CLIENT_CERTIFICATE and ..._CLIENT_KEY"
+        )
+        self.connection, self.why = connection, why
 
 
 BATCHING: Final = Batching(max_batch=512, interval_s=5.0)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from observability.otlp_http import HttpTransport
+from observability.otlp_http import BadProxy, HttpTransport
 from observability.otlp_settings import Connection
 
 from .collectors import DEADLINE_S, nobody, silence
@@ -168,6 +168,34 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> 
 
     assert proxy.posts[0].target == url
     assert proxy.posts[0].headers["proxy-authorization"] == "Basic bWU6cEBzcw=="
+
+
+@pytest.mark.parametrize("given", ["me:secret@proxy:port", "http://[secret", "http://se cret"])
+def test_a_proxy_that_is_no_address_is_told_and_not_quoted(
+    given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", given)
+
+    with pytest.raises(BadProxy, match="HTTP_PROXY names is not an address") as caught:
+        post("http://collector.example/v1/traces", b"x", Connection())
+
+    assert "cret" not in str(caught.value)
+
+
+def test_a_user_in_the_collectors_address_is_who_posts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(Server()) as server:
+        url = server.url.replace("http://", "http://me:p%40ss@")
+        assert post(url, b"x", Connection()) is None
+        assert post(url, b"x", Connection({"authorization": "Bearer t"})) is None
+        monkeypatch.setenv("http_proxy", f"127.0.0.1:{server.server_port}")
+        assert post("http://me:pw@collector.example/v1/traces", b"x", Connection()) is None
+
+    direct, told, by_proxy = server.posts
+    assert direct.headers["authorization"] == "Basic bWU6cEBzcw=="
+    assert told.headers["authorization"] == "Bearer t"
+    assert by_proxy.headers["authorization"] == "Basic bWU6cHc="
+    assert by_proxy.target == "http://collector.example/v1/traces"
+    assert by_proxy.headers["host"] == "collector.example"
 
 
 def test_no_proxy_is_used_where_it_is_told_not_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
