@@ -1,4 +1,5 @@
-"""The one place that reads the environment. Everything below gets its settings as arguments."""
+"""The one place that reads the environment. Everything below gets its settings as arguments, but
+for OpenTelemetry's of the way to a collector: `observability.otlp` reads them, as its SDK would."""
 
 from __future__ import annotations
 

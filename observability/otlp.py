@@ -15,9 +15,9 @@ from typing import Final, Protocol
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
 from .batching import Batcher, Batching
-from .endpoint import export_url
+from .endpoint import export_url, shown
 from .otlp_encoding import SpanEncoder, request
-from .otlp_settings import Connection, batching, connection
+from .otlp_settings import Connection, UnreadableFiles, batching, connection
 from .sink import OtlpProtocol, SinkStatistics
 from .spans import Attribute, Span
 
@@ -50,7 +50,7 @@ class OtlpSink:
     what `close` may take. A collector that is down costs spans and one line in the log, no more.
 
     Raises:
-        BadEndpoint: at construction.
+        BadEndpoint, BadProxy, UnreadableFiles: at construction.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class OtlpSink:
         url = export_url(endpoint, protocol, TRACES_PATH)
         transport = _transport(url, protocol, connection(os.environ), timeout_s)
         writer = _Exporting(transport, service)
-        self._batcher = Batcher(f"otlp {url}", writer, batches or batching(os.environ))
+        self._batcher = Batcher(f"otlp {shown(url)}", writer, batches or batching(os.environ))
 
     def record(self, spans: Sequence[Span]) -> None:
         self._batcher.record(spans)
@@ -107,10 +107,13 @@ def _transport(
     url: str, protocol: OtlpProtocol, reached: Connection, timeout_s: float
 ) -> Transport:
     """Only the protocol in use is imported: they take a noticeable part of a start."""
-    if protocol == "grpc":
-        from .otlp_grpc import GrpcTransport
+    try:
+        if protocol == "grpc":
+            from .otlp_grpc import GrpcTransport
 
-        return GrpcTransport(url, reached, timeout_s)
-    from .otlp_http import HttpTransport
+            return GrpcTransport(url, reached, timeout_s)
+        from .otlp_http import HttpTransport
 
-    return HttpTransport(url, reached, timeout_s)
+        return HttpTransport(url, reached, timeout_s)
+    except OSError as error:
+        raise UnreadableFiles(reached, str(error)) from error

@@ -1,4 +1,4 @@
-"""Points out of the house by OTLP; beside `observability.otlp` all that knows OpenTelemetry.
+"""Points out of the house by OTLP, by OpenTelemetry's own exporters.
 
 An actor offers its points from time to time; a thread of the exporter's own sends the newest. What
 could not be sent is not kept: counters and histograms grow, so the next ones say it, too.
@@ -28,7 +28,7 @@ from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from .endpoint import export_url
+from .endpoint import export_url, shown
 from .metrics import Distribution, Point
 from .quiet import QuietThread
 from .sink import OtlpProtocol
@@ -57,13 +57,13 @@ class OtlpMetrics:
         timeout_s: float = 1.0,
     ) -> None:
         url = export_url(endpoint, protocol, METRICS_PATH)
-        self._url, self._began_s, self._timeout_s = url, began_s, timeout_s
+        self._url, self._began_s, self._timeout_s = shown(url), began_s, timeout_s
         self._resource = Resource({"service.namespace": NAMESPACE, **resource})
         self._exporter = _exporter(url, protocol, timeout_s)
         self._changed = threading.Condition()
         self._newest: tuple[Sequence[Point], float] | None = None
         self._closing = self._is_failing = False
-        self._thread = threading.Thread(target=self._run, name=f"otlp {url}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"otlp {self._url}", daemon=True)
         self._thread.start()
 
     def offer(self, points: Sequence[Point], now: float) -> None:

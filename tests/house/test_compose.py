@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from actors.cli import main
+from observability.otlp_settings import batching
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -44,6 +45,12 @@ def test_every_service_of_ours_finds_the_broker_and_the_collector(
         if "build" in service:
             assert "@nats:4222" in service["environment"]["MICROSERVE_NATS_URL"]
             assert service["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://jaeger:4318"
+
+
+def test_a_trace_is_in_jaeger_by_the_time_somebody_looks(services: dict[str, Any]) -> None:
+    for service in services.values():
+        if "build" in service:
+            assert batching(service["environment"]).interval_s <= 1.0
 
 
 def test_engines_share_memory_and_processes_so_that_kv_takes_the_fast_lane(

@@ -7,8 +7,9 @@ from time import monotonic
 import pytest
 
 from observability.batching import Batching
-from observability.endpoint import BadEndpoint
+from observability.endpoint import BadEndpoint, address, split
 from observability.otlp import OtlpSink
+from observability.otlp_settings import UnreadableFiles
 from observability.sink import OtlpProtocol
 from observability.spans import Link, Span, SpanContext, SpanEvent
 
@@ -169,13 +170,51 @@ def test_closing_leaves_no_thread_of_ours(protocol: OtlpProtocol, opener: Opener
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["", "localhost:4318", "http://", "http://host:port", "ftp://host", "nonsense"]
+    "endpoint",
+    [
+        "",
+        "localhost:4318",
+        "http://",
+        "http://host:port",
+        "http://my host:4318",
+        "ftp://host",
+        "nonsense",
+    ],
 )
 def test_an_endpoint_that_is_no_address_is_refused_at_once(endpoint: str) -> None:
     with pytest.raises(BadEndpoint, match="give http://host:port") as caught:
         OtlpSink(endpoint)
 
     assert caught.value.endpoint == endpoint
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("variable", ["CERTIFICATE", "CLIENT_CERTIFICATE"])
+def test_a_certificate_that_cannot_be_read_is_told_at_once(
+    protocol: OtlpProtocol, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{variable}", "/not/there.pem")
+
+    with pytest.raises(UnreadableFiles, match=r"cannot use /not/there.pem: .*No such file"):
+        OtlpSink("https://host:4318", protocol)
+
+
+def test_no_password_and_no_key_of_an_address_is_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with nobody() as endpoint, caplog.at_level(logging.DEBUG):
+        sink = OtlpSink(endpoint.replace("http://", "http://me:secret@") + "?key=secret")
+        sink.record(cancelled())
+        sink.close()
+
+    assert f"otlp {endpoint}/v1/traces: spans are being lost" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_an_address_has_a_port_in_any_case() -> None:
+    assert address(split("http://[::1]")) == ("::1", 80)
+    assert address(split("https://me@host")) == ("host", 443)
+    assert address(split("https://[::1]:4318")) == ("::1", 4318)
 
 
 @pytest.mark.parametrize("path", ["", "/", "/v1/traces", "/v1/traces/"])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from observability.otlp_http import HttpTransport
+from observability.otlp_http import BadProxy, HttpTransport
 from observability.otlp_settings import Connection
 
 from .collectors import DEADLINE_S, nobody, silence
@@ -36,14 +36,14 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, status: int = 200, keeps: bool = True) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.status, self.keeps = status, keeps
+        self.status, self.keeps, self.scheme = status, keeps, "http"
         self.posts: list[Post] = []
         self.callers: set[int] = set()
         """The ports that posts came from: one for each connection."""
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1/traces"
+        return f"{self.scheme}://127.0.0.1:{self.server_port}/v1/traces"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -170,6 +170,34 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> 
     assert proxy.posts[0].headers["proxy-authorization"] == "Basic bWU6cEBzcw=="
 
 
+@pytest.mark.parametrize("given", ["me:secret@proxy:port", "http://[secret", "http://se cret"])
+def test_a_proxy_that_is_no_address_is_told_and_not_quoted(
+    given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", given)
+
+    with pytest.raises(BadProxy, match="HTTP_PROXY names is not an address") as caught:
+        post("http://collector.example/v1/traces", b"x", Connection())
+
+    assert "cret" not in str(caught.value)
+
+
+def test_a_user_in_the_collectors_address_is_who_posts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(Server()) as server:
+        url = server.url.replace("http://", "http://me:p%40ss@")
+        assert post(url, b"x", Connection()) is None
+        assert post(url, b"x", Connection({"authorization": "Bearer t"})) is None
+        monkeypatch.setenv("http_proxy", f"127.0.0.1:{server.server_port}")
+        assert post("http://me:pw@collector.example/v1/traces", b"x", Connection()) is None
+
+    direct, told, by_proxy = server.posts
+    assert direct.headers["authorization"] == "Basic bWU6cEBzcw=="
+    assert told.headers["authorization"] == "Bearer t"
+    assert by_proxy.headers["authorization"] == "Basic bWU6cHc="
+    assert by_proxy.target == "http://collector.example/v1/traces"
+    assert by_proxy.headers["host"] == "collector.example"
+
+
 def test_no_proxy_is_used_where_it_is_told_not_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(Server()) as server:
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
@@ -191,15 +219,29 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_with_tls_only_a_collector_that_is_vouched_for_gets_anything(certificate: Path) -> None:
-    server = Server()
+def with_tls(server: Server, certificate: Path) -> Server:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    with serving(server):
-        url = server.url.replace("http:", "https:")
-        strange = post(url, b"x", Connection())
-        known = post(url, b"y", Connection(certificate=str(certificate)))
+    server.scheme = "https"
+    return server
+
+
+def test_with_tls_a_closed_connection_costs_nothing_either(certificate: Path) -> None:
+    known = Connection(certificate=str(certificate))
+    with (
+        serving(with_tls(Server(keeps=False), certificate)) as server,
+        closing(HttpTransport(server.url, known, 5.0)) as transport,
+    ):
+        assert [transport.send(1_000_000 * b"x") for _ in range(5)] == [None] * 5
+
+    assert len(server.callers) == 5
+
+
+def test_with_tls_only_a_collector_that_is_vouched_for_gets_anything(certificate: Path) -> None:
+    with serving(with_tls(Server(), certificate)) as server:
+        strange = post(server.url, b"x", Connection())
+        known = post(server.url, b"y", Connection(certificate=str(certificate)))
 
     assert strange is not None
     assert "certificate verify failed" in strange

@@ -59,6 +59,46 @@ def test_batches_are_as_their_variables_say() -> None:
     assert batching(given) == Batching(64, 0.25, 1000)
 
 
-@pytest.mark.parametrize("given", ["", "soon", "-1", "0", "inf", "nan", "0.5"])
-def test_a_batch_that_cannot_be_is_as_if_nothing_were_said(given: str) -> None:
-    assert batching({"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": given}) == BATCHING
+def test_a_batch_is_no_larger_than_the_queue_where_it_waits() -> None:
+    assert batching({"OTEL_BSP_MAX_QUEUE_SIZE": "100"}) == Batching(100, 5.0, 100)
+    assert batching({"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "9999"}) == Batching(4096, 5.0, 4096)
+
+
+@pytest.mark.parametrize("given", ["", "soon", "-1", "0", "inf", "nan", "0.5", "1e300"])
+@pytest.mark.parametrize(
+    "variable",
+    ["OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_MAX_QUEUE_SIZE"],
+)
+def test_a_number_that_cannot_be_is_told_and_as_if_nothing_were_said(
+    variable: str, given: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert batching({variable: given}) == BATCHING
+
+    assert (f"{variable}='{given}' is no number from 1" in caplog.text) == bool(given)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "Bearer c2VjcmV0==",
+        "secret",
+        "api-key=sec;ret",
+        'api-key="secret"',
+        "api-key=secret%0Amore",
+        "api-key=secret%C3%A4",
+        "api-key=secretä",
+        "a%20b=secret",
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_told_by_its_place_and_never_quoted(
+    bad: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        found = connection({f"{P}HEADERS": f"x-team=a , {bad},, x-more = b=c"})
+
+    assert found.headers == {"x-team": "a", "x-more": "b=c"}
+    assert [record.name for record in caplog.records] == ["observability.otlp_settings"]
+    assert "header 2 of" in caplog.text
+    assert "sec" not in caplog.text
+    assert "c2V" not in caplog.text
