@@ -178,10 +178,10 @@ def _traces(patient: Patient) -> Finding:
 
 
 def _collector(endpoint: str) -> Finding:
-    parts = urlsplit(endpoint)
     try:
+        parts = urlsplit(endpoint)
         with socket.create_connection((parts.hostname or "", parts.port or 80), PATIENCE_S):
             return ok("traces", f"a collector listens at {endpoint}")
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: its port is no port
         advice = "Start it, or unset OTEL_EXPORTER_OTLP_ENDPOINT: traces are then kept here."
         return fault("traces", f"no collector at {endpoint}: {error}", advice)

@@ -120,12 +120,15 @@ async def test_a_broker_without_anybody_is_told_whom_to_start(
     assert "microserve engine" in found["engines"][0].advice
 
 
-async def test_everything_that_is_broken_is_a_fault_with_advice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("collector", ["http://127.0.0.1:1", "http://127.0.0.1:http"])
+async def test_everything_that_is_broken_is_a_fault_with_advice(
+    collector: str, tmp_path: Path
+) -> None:
     broken = from_environment(
         {
             "MICROSERVE_STATE_DIR": str(tmp_path),
             "MICROSERVE_LIBUCP": "/nowhere/libucp.so.0",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
         }
     )
 
