@@ -74,12 +74,12 @@ class Decoder(Struct, frozen=True):
         ``on_layer`` hears of each layer when its pages are written.
         """
         x = self.embedding.index_select(0, tokens)
-        *layers, last = zip(self.layers, caches, strict=True)
+        *layers, (last, last_cache) = zip(self.layers, caches, strict=True)
         for index, (layer, cache) in enumerate(layers):
             filled = self._fill(layer, x, paged, cache)
             on_layer(index)
             x = self._go_on(layer, filled, paged, cache)
-        filled = self._fill(last[0], x, paged, last[1])
+        filled = self._fill(last, x, paged, last_cache)
         on_layer(len(layers))
         return filled
 

@@ -168,7 +168,8 @@ class Generation(Sequence):
                 self._held.push(sampled.token)
             if self._answer.reason or not self.guessing.is_right(place, sampled.token):
                 break
-            self.advance(1)
+            if place + 1 < len(chosen):  # else it is computed again, for what comes after it
+                self.advance(1)
         self.guessing.verified(len(accepted) - 1)
         return accepted, text
 

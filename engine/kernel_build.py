@@ -22,7 +22,6 @@ LINK_FLAGS = ("-shared", "-fPIC", "-pthread")
 COMPILERS = ("cc", "gcc", "clang")
 COMPILE_WITHIN_S = 120.0
 
-
 logger = logging.getLogger(__name__)
 
 

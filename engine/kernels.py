@@ -1,5 +1,5 @@
 """The kernels of native/ for torch tensors and numpy arrays: with `engine.kernel_jobs`, the only
-file that knows ctypes in the engine."""
+files of the engine that know ctypes."""
 
 from __future__ import annotations
 

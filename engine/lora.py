@@ -22,9 +22,9 @@ from torch import Tensor
 
 from .arithmetic import Linear
 from .model_errors import BrokenModel, UnsupportedModel
+from .model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from .runner import Row
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
 
@@ -65,9 +65,9 @@ def read_adapter(folder: Path, like: Tensor) -> dict[str, LowRank]:
         BrokenModel: a file is missing or damaged, or a module has one half of its weights only.
         UnsupportedModel: it is not plain LoRA on the linear layers of attention and feed-forward.
     """
-    config = _read_config(folder / CONFIG)
+    config = _read_config(folder / ADAPTER_CONFIG)
     halves: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in _read_weights(folder / WEIGHTS).items():
+    for name, tensor in _read_weights(folder / ADAPTER_WEIGHTS).items():
         found = _TENSOR.fullmatch(name)
         if found is None or found["module"].split(".")[-1] not in PROJECTIONS:
             raise UnsupportedModel(f"tensor of adapter {folder.name}", name, PROJECTIONS)

@@ -44,6 +44,8 @@ DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _QUANTISATION = re.compile(r"[.-](I?Q\d\w*|[BT]?F(16|32)|[MN][XV]FP4|TQ\d\w*)$", re.IGNORECASE)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 MAX_NAME = 64
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""What PEFT saves in an adapter's folder."""
 NO_ADAPTERS: Mapping[str, Path] = MappingProxyType({})
 
 
@@ -190,7 +192,7 @@ def default_model(package: str = DEFAULT_PACKAGE) -> Path:
 def _adapter_digests(adapters: Mapping[str, Path]) -> Iterator[object]:
     """KV that was computed with another adapter of the same name is other KV."""
     for name, folder in sorted(adapters.items()):
-        for file in ("adapter_config.json", "adapter_model.safetensors"):
+        for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
             if not (folder / file).is_file():
                 advice = f"adapter {name!r} is a folder that PEFT has saved: {file} is missing"
                 raise ModelNotFound(str(folder), advice)

@@ -157,10 +157,17 @@ class PageStore:
         content = self.peek(key)
         if self._entry(self._slots[key])[1] != _checksum(key, content.data):
             self.num_corrupt += 1
-            self._forget(key)
+            self.forget(key)
             return None
         self._slots.move_to_end(key)
         return content
+
+    def forget(self, key: bytes) -> None:
+        """It is not here any more, nor for a later process."""
+        if key in self._slots:
+            slot = self._slots.pop(key)
+            self._set_entry(slot, _EMPTY)
+            self._free.append(slot)
 
     def peek(self, key: bytes) -> PageBytes:
         """What lies in the slot of a key that is here: the memory itself, unchecked, not used."""
@@ -179,11 +186,6 @@ class PageStore:
         """Every slot is free or has one key, whose entry says so."""
         used = list(self._slots.values())
         assert sorted([*used, *self._free]) == list(range(self.shape.num_slots)), "lost or twice"
-
-    def _forget(self, key: bytes) -> None:
-        slot = self._slots.pop(key)
-        self._set_entry(slot, _EMPTY)
-        self._free.append(slot)
 
     def _read_entries(self) -> None:
         """What an earlier process left, in the order in which it came."""

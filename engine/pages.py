@@ -138,10 +138,13 @@ class Pages:
         return node
 
     def forget(self, page: int) -> bool:
-        """Take a cached page of the caller's back from those who might find it; False where others
-        have it already, or what comes after it."""
-        if self._references[page] > 1 or self._cache.node(page).children:
+        """Take a cached page of the caller's back from those who might find it, in the second tier,
+        too; False where others have it already, or what comes after it."""
+        node = self._cache.node(page)
+        if self._references[page] > 1 or node.children:
             return False
+        if self.tier:
+            self.tier.forget(node.digest)
         self._cache.remove(page)
         return True
 

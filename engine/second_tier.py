@@ -21,6 +21,8 @@ class Store(Protocol):
 
     def get(self, key: bytes) -> PageBytes | None: ...
 
+    def forget(self, key: bytes) -> None: ...
+
 
 class SecondTier:
     """Moves content between the pool and a store. A page that came back stays in the store, too, so
@@ -46,6 +48,10 @@ class SecondTier:
         if key not in self._store:
             self.num_saved += 1
             self._store.put(key, self._memory.read(page))
+
+    def forget(self, key: bytes) -> None:
+        """What is under ``key``, if anything, is not to come back."""
+        self._store.forget(key)
 
     def restore(self, key: bytes, page: int) -> bool:
         """Make ``page`` what was saved under ``key``. False: that is gone, or not what it was."""

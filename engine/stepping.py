@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -160,11 +159,13 @@ def _words(error: Exception) -> str:
 def _usable(found: tuple[Found, ...], num_guesses: int) -> tuple[Sampled, ...] | NoToken:
     """What came before a place at which there is no token. Behind a guess, that counts only when
     the guess is right, and then the next step finds it, too."""
+    sampled = list[Sampled]()
     for place, one in enumerate(found):
         if isinstance(one, NoToken):
             is_guessed = place >= len(found) - num_guesses
-            return cast("tuple[Sampled, ...]", found[:place]) if is_guessed else one
-    return cast("tuple[Sampled, ...]", found)
+            return tuple(sampled) if is_guessed else one
+        sampled.append(one)
+    return tuple(sampled)
 
 
 def _note_prefill(piece: Work, begin_s: float, end_s: float) -> None:

@@ -21,13 +21,12 @@ from .backend import Backend, Weights
 from .kernel_limits import GROUP, LANES, why_torch
 from .model_config import ModelConfig
 from .model_errors import BrokenModel
-from .model_files import DTYPE_BYTES, ModelFiles
+from .model_files import ADAPTER_WEIGHTS, DTYPE_BYTES, ModelFiles
 
 Shape: TypeAlias = tuple[int, ...]
 
 MAX_HEADER_BYTES = 100 << 20
 """The format's own limit."""
-ADAPTER = "adapter_model.safetensors"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
@@ -42,7 +41,7 @@ def weights_bytes(files: ModelFiles, backend: Backend) -> int:
         BrokenModel: a file is not what its name says.
     """
     config = files.config
-    adapters = (weight_shapes([folder / ADAPTER]) for folder in files.adapters.values())
+    adapters = (weight_shapes([folder / ADAPTER_WEIGHTS]) for folder in files.adapters.values())
     read = [weight_shapes(files.weights), *adapters]
     shapes = [(name, shape) for tensors in read for name, shape in tensors.items()]
     if why_torch(config, backend):

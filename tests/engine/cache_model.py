@@ -111,6 +111,9 @@ class Model:
                 return
             index = len(row.path) - 1
             self.cached.remove(row.path.pop())
+            if last in self.tier:
+                self.tier.remove(last)
+                self.corrupt.discard(last)
             del self.references[last]
             if row.cells[index] == last:
                 row.cells[index] = Box()

@@ -56,6 +56,9 @@ class SlowStore:
         self._wait()
         return self._store.get(key)
 
+    def forget(self, key: bytes) -> None:
+        self._store.forget(key)
+
 
 class Rig:
     """One engine. Time stands still unless ``now`` is moved; a step takes its ``cost``."""

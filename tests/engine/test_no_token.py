@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import inf, nan
 
 import numpy as np
@@ -19,7 +19,7 @@ from engine.engine import Engine
 from engine.fake import FakeDetokenizer, FakeRunner
 from engine.model_files import ModelFiles, open_model
 from engine.outcomes import Outcome, Output, Told
-from engine.runner import Choice, Found, OnLayer, Row, Sampled
+from engine.runner import Choice, Found, Ids, OnLayer, Row, Sampled
 from engine.sampler import NONE_ALLOWED, NOT_NUMBERS, choose
 from engine.shortlists import Shortlisting, shortlists
 from engine.torch_runner import TorchRunner
@@ -116,11 +116,15 @@ def test_scores_of_minus_infinity_only_mean_never(looking: Shortlisting) -> None
 BAD = 999
 
 
-class Spoiled:
-    """Finds nothing after the token `BAD`."""
+def ends_badly(history: Ids) -> bool:
+    return bool(history[-1] == BAD)
 
-    def __init__(self, runner: FakeRunner) -> None:
-        self._runner = runner
+
+class Spoiled:
+    """Finds nothing after a history ``is_bad``."""
+
+    def __init__(self, runner: FakeRunner, is_bad: Callable[[Ids], bool]) -> None:
+        self._runner, self._is_bad = runner, is_bad
         self.card, self.page_memory = runner.card, runner.page_memory
         self.num_spoiled = 0
 
@@ -132,15 +136,17 @@ class Spoiled:
         ]
 
     def _spoiled(self, one: Sampled, choice: Choice) -> Found:
-        if choice.history[-1] != BAD:
+        if not self._is_bad(choice.history):
             return one
         self.num_spoiled += 1
         return NOT_NUMBERS
 
 
-def spoiled_rig(draft_tokens: int = 0) -> tuple[Rig, Spoiled]:
+def spoiled_rig(
+    draft_tokens: int = 0, is_bad: Callable[[Ids], bool] = ends_badly
+) -> tuple[Rig, Spoiled]:
     rig = Rig()
-    runner, config = Spoiled(rig.runner), small(draft_tokens=draft_tokens)
+    runner, config = Spoiled(rig.runner, is_bad), small(draft_tokens=draft_tokens)
     rig.engine = Engine(config, runner, FakeDetokenizer, None, lambda: 0.0)
     return rig, runner
 
@@ -207,6 +213,24 @@ def test_where_only_a_wrong_guess_leads_there_the_answer_goes_on() -> None:
 
     assert runner.num_spoiled > 0
     assert tokens(outcomes, "f") == [7] * 9
+    rig.assert_empty()
+
+
+@pytest.mark.usefixtures("quiet")
+def test_where_right_guesses_lead_there_the_request_fails_in_the_next_step_and_alone() -> None:
+    """It says nothing but 7, guesses so, and ends after the third."""
+    rig, runner = spoiled_rig(4, lambda history: history[0] == 7 and len(history) == 7)
+    parrot = Sampling(max_tokens=9, logit_bias=((7, 100.0),))
+    rig.order("bad", StartGenerate("a", Tokens([7, 7, 7, 7]), 0, parrot, BOX))
+    rig.start("good", PROMPT, max_tokens=12)
+
+    outcomes = rig.run()
+
+    assert runner.num_spoiled == 2  # behind guesses, and then behind what is known
+    assert set(refusals(outcomes)) == {"bad"}
+    assert tokens(outcomes, "bad") == [7, 7, 7]
+    assert tokens(outcomes, "good") == rig.runner.continuation(PROMPT, 12)
+    assert rig.statistics.failed_steps == 0
     rig.assert_empty()
 
 

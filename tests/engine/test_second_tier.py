@@ -10,7 +10,7 @@ from engine.fake import fake_card
 from engine.fake_wire import FakeNetwork
 from engine.pins import PinsFull
 
-from .device import ids
+from .device import Device, ids, store_for
 from .rig import BOX, Rig, events, small, tokens
 
 PROMPT = list(range(1, 22))
@@ -72,6 +72,24 @@ def test_a_damaged_page_is_computed_again_and_counted() -> None:
     assert answer == rig.runner.continuation(PROMPT, 8)
     assert (now.corrupt_pages, now.restored_pages) == (1, 2)
     assert now.prefill_tokens - before.prefill_tokens == len(PROMPT) - 8
+
+
+def test_what_is_forgotten_does_not_come_back() -> None:
+    device = Device(num_pages=6, store=store_for(Device(num_pages=6).runner, 8))
+    for prompt in (range(1, 9), range(100, 124)):  # the second takes the pages of the first
+        context = device.context(ids(*prompt))
+        device.compute(context)
+        context.drop()
+    again = device.context(ids(*range(1, 9)))
+    again.match(8)
+    again.restore(8)
+    assert again.num_computed == 8
+
+    again.forget()
+    again.drop()
+
+    assert device.pages.num_known(ids(*range(1, 9))) == 0
+    device.check()
 
 
 def test_asking_counts_what_would_come_back_and_moves_nothing() -> None:

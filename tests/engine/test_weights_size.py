@@ -16,11 +16,11 @@ from torch import Tensor
 
 from engine.backend import Backend, Weights
 from engine.model_errors import BrokenModel
-from engine.model_files import open_model
+from engine.model_files import ADAPTER_WEIGHTS, open_model
 from engine.native_arithmetic import PACKINGS, NativeArithmetic, NativeLinear, NativeNorm
 from engine.packing import Packed
 from engine.torch_runner import TorchRunner
-from engine.weights_size import ADAPTER, panels_bytes, weight_shapes, weights_bytes
+from engine.weights_size import panels_bytes, weight_shapes, weights_bytes
 
 from .arithmetics import CACHE, kernels
 from .checkpoints import tiny_checkpoint
@@ -104,7 +104,7 @@ def test_what_adapters_add_is_counted_as_it_is_kept(weights: Weights, tmp_path: 
 def test_of_torch_adapters_take_every_weight_once(tmp_path: Path) -> None:
     folder = str(tiny_checkpoint(tmp_path / "model"))
     adapter = tiny_adapter(tmp_path / "one", seed=1)
-    num_weights = sum(t.numel() for t in load_file(adapter / ADAPTER).values())
+    num_weights = sum(t.numel() for t in load_file(adapter / ADAPTER_WEIGHTS).values())
     backend = replace(KERNELS, dtype="bfloat16")
 
     without, with_it = (
