@@ -107,8 +107,11 @@ static void weigh(struct looking *look, long row) {
     if (to > look->count) to = look->count;
     for (long i = 0; i < from && i < padded; i++) scores[i] = -INFINITY;
     for (long i = to < 0 ? 0 : to; i < padded; i++) scores[i] = -INFINITY;
-    float highest = look->here.highest[row] = highest_of(scores, padded);
-    if (highest > -INFINITY) look->here.total[row] = become_exponentials(scores, padded, highest);
+    float highest = highest_of(scores, padded);
+    if (highest == -INFINITY) /* no score, or none that is a number: damaged keys are not passed over */
+        for (long i = 0; i < padded; i++) highest = scores[i] == scores[i] ? highest : scores[i];
+    look->here.highest[row] = highest;
+    if (highest != -INFINITY) look->here.total[row] = become_exponentials(scores, padded, highest);
     else memset(scores, 0, padded * sizeof(float)); /* nothing of this span is seen from here */
 }
 

@@ -242,6 +242,17 @@ def test_attention_is_that_of_torch_and_the_same_however_it_is_cut(
         assert torch.equal(one, torch.cat(found[i]))
 
 
+@pytest.mark.parametrize("damaged", [(0, 128), (128, 256), (5, 6)])
+def test_damaged_keys_are_never_passed_over(damaged: tuple[int, int]) -> None:
+    sequences = Sequences([300], 16, (4, 2, 32))
+    sequences.keys[0][slice(*damaged)] = torch.nan
+
+    (found,) = sequences.compute(kernels(), [(0, 0, 300)])
+
+    assert found[: damaged[0]].isfinite().all()
+    assert found[damaged[0] :].isnan().all()
+
+
 def test_keys_and_queries_are_turned_by_their_angles() -> None:
     sequences = Sequences([20], 16, (4, 2, 32))
     runs, angles = sequences.runs([(0, 0, 20)]), 9 * numbers(5, 20, 16)
