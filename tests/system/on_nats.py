@@ -17,8 +17,9 @@ from actors.clock import monotone
 from actors.engine import EngineHost
 from actors.hosting import HostCore
 from actors.intake import Limits
+from actors.patience import Patience
 from actors.recorder import MemoryRecorder
-from actors.router import Desk, Lasting, Patience, RouterHost
+from actors.router import Desk, Lasting, RouterHost
 from actors.routing import RouterConfig, RouterCore
 from actors.version_store import VersionStore
 from bus.interface import Service
