@@ -260,7 +260,9 @@ class FailedRequest:
         raise UcxError("request", -2, "No resources are available to initiate the operation")
 
 
-def test_a_flush_that_fails_loses_the_peer_and_is_not_taken_for_landed(ucx: World) -> None:
+def test_a_flush_that_fails_loses_the_peer_and_is_not_taken_for_landed(
+    ucx: World, caplog: pytest.LogCaptureFixture
+) -> None:
     here, there = joined(ucx)
     peers, landed = peers_of(here), list[str]()
     flush = cast(Request, FailedRequest()), lambda: landed.append("landed")
@@ -270,6 +272,7 @@ def test_a_flush_that_fails_loses_the_peer_and_is_not_taken_for_landed(ucx: Worl
 
     assert here.loss() == id_of(there)
     assert landed == []
+    assert f"the connection to peer {id_of(there).hex()} is given up: request" in caplog.text
 
 
 def test_a_deadline_comes_nearer_while_a_peer_does_not_answer(ucx: World) -> None:
