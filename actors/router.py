@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bus.codec import Undecodable, decode, encode, encode_json
-from bus.interface import Bus, Handler, Message, Subscription
+from bus.interface import Bus, BusStatistics, Handler, Message, Subscription
 from bus.messages import Beat, CacheChanged, Mailbox, Progress, Report
 from bus.public import GenerateRequest, Rejected
 from bus.subjects import last
@@ -27,8 +27,8 @@ from .clock import Clock
 from .dispatch import Dispatch
 from .effects import Effect, Keep, Send, Withdraw
 from .intake import BadRequest, Intake, Limits, Tokenizer, admit, mailbox, read
+from .patience import Patience
 from .recorder import Recorder
-from .roster import BEAT_INTERVAL_S
 from .router_metrics import router_points
 from .routing import Asked, RouterCore, RouterInput, Ticked, Withdrawn
 from .version_store import VersionStore
@@ -45,17 +45,6 @@ class Desk(Struct, frozen=True):
 
     tokenizer: Tokenizer
     limits: Limits
-
-
-class Patience(Struct, frozen=True):
-    """How long others are waited for."""
-
-    accept_within_s: float = 2.0
-    """An engine accepts between two messages of its loop, however long its steps are."""
-    tries: int = 3
-    """Of an order that was not accepted in time."""
-    settle_s: float = 1.2 * BEAT_INTERVAL_S
-    """Before requests are taken: every engine that is there has told of itself by then."""
 
 
 class Lasting(Struct, frozen=True):
@@ -86,8 +75,7 @@ class RouterHost:
         versions = lasting.versions
         self._versioning = Versioning(versions, bus, self._feed) if versions else None
         self._carrier = Carrier(bus, sink)
-        tries, within_s = patience.tries, patience.accept_within_s
-        self._dispatch = Dispatch(bus, core.config.subjects, tries, within_s)
+        self._dispatch = Dispatch(bus, core.config.subjects, patience, clock)
         self._rejected = Counter[str]()
         self._wishes = Wishes(bus, core, self._feed, clock)
         self._tasks: asyncio.TaskGroup
@@ -103,12 +91,16 @@ class RouterHost:
                     self.ready.set()
                     while True:
                         await asyncio.sleep(TICK_S)
-                        if self.bus.statistics().connected:  # else it is us who hear nobody
-                            await self._feed(Ticked())
+                        await self._tick(self.bus.statistics())
                 finally:
                     await self._unsubscribe()
         finally:
             await self._abandon()
+
+    async def _tick(self, bus: BusStatistics) -> None:
+        self._dispatch.heed(bus)
+        if bus.connected:  # else it is us who hear nobody
+            await self._feed(Ticked())
 
     def points(self) -> list[Point]:
         """What it measures, now."""

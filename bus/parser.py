@@ -84,5 +84,5 @@ def _frame(fields: list[bytes]) -> tuple[int, bytes, bytes, int, int] | None:
             case [b"HMSG", subject, sid, reply, header_bytes, num_bytes]:
                 return int(sid), subject, reply, int(header_bytes), int(num_bytes)
     except ValueError:
-        pass
+        return None  # a size or a subscription that is no number: nats-py refuses it
     return None

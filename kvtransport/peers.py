@@ -107,7 +107,7 @@ class Peers:
         try:
             act()
         except UcxError as error:
-            self._part(connection, str(error))
+            self._give_up(connection, str(error))
 
     def heard(self, message: Received) -> None:
         """What peers say about themselves."""
@@ -138,7 +138,7 @@ class Peers:
             return
         now = time.monotonic()
         for late in [peer for peer, it in self._connecting.items() if now >= it.until]:
-            self._part(self._connections[late], "it never answered")
+            self._give_up(self._connections[late], "it never answered")
 
     def bound(self, timeout_s: float | None) -> float | None:
         """The timeout, or what is left until somebody who has not answered, or does not take our
@@ -154,7 +154,7 @@ class Peers:
         """Say goodbye, wait a moment for it to be taken, and close every endpoint."""
         for connection in list(self._connections.values()):
             self._answered(connection.peer)  # it no longer matters whether it has
-            self._part(connection, "we leave")
+            self._part(connection)
         self._progress_until(self._have_parted)
         for parting in self._parting:
             self._close(parting.connection)
@@ -186,7 +186,7 @@ class Peers:
             try:
                 done = connection.landed()
             except UcxError as error:
-                self._part(connection, str(error))
+                self._give_up(connection, str(error))
                 return True
             if done is None:
                 break
@@ -200,11 +200,14 @@ class Peers:
                 log.warning("peer %s is gone: UCX status %d", connection.peer.hex(), status)
                 self._lose(connection)
 
-    def _part(self, connection: Connection, why: str) -> None:
-        """As `_lose`, for what we give up by ourselves: a peer that lives on hears of it."""
+    def _give_up(self, connection: Connection, why: str) -> None:
+        log.warning("the connection to peer %s is given up: %s", connection.peer.hex(), why)
+        self._part(connection)
+
+    def _part(self, connection: Connection) -> None:
+        """As `_lose`, for what we end by ourselves: a peer that lives on hears of it."""
         if not self._remove(connection):
             return
-        log.info("parting from peer %s: %s", connection.peer.hex(), why)
         try:
             connection.send(GOODBYE, self._identity, b"")
             connection.flush_last()

@@ -184,5 +184,6 @@ class Transport(Protocol):
 
     def lane(self, peer: PeerId, memory: bytes) -> str:
         """How puts reach that memory: ``sysv`` and ``posix`` are shared memory, ``cma`` is the
-        kernel's copy between processes, then ``tcp``, ``rc_mlx5`` and so on."""
+        kernel's copy between processes, then ``tcp``, ``rc_mlx5`` and so on; ``none`` where
+        they do not."""
         ...

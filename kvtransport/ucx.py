@@ -7,6 +7,7 @@ reads them between two rounds of progress, so that no callback can raise or re-e
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import threading
@@ -24,6 +25,7 @@ from .library import SETTINGS, UcxUnavailable, load
 from .peers import ALERT, GOODBYE, HELLO, MESSAGE, WELCOME, Peers
 from .transport import PEER_ID_BYTES, Handler, PeerId, TransportStatistics
 
+log = logging.getLogger(__name__)
 _COMMANDS = 64
 """Commands before the thread looks after everything else."""
 _ROUNDS = 64
@@ -166,7 +168,11 @@ class UcxTransport:
 
     def lane(self, peer: PeerId, memory: bytes) -> str:
         found = self._peers.find(peer)
-        return found.lane(memory) if found else "none"
+        try:
+            return found.lane(memory) if found else "none"
+        except (UcxError, ValueError) as error:  # only a name: whoever asks has an end to tell
+            log.warning("no lane to a memory of peer %s: %s", peer.hex(), error)
+            return "none"
 
     # --- inside the thread ----------------------------------------------------------------------
 

@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 
 from actors.client import Client
-from actors.clock import monotone
+from actors.clock import Clock, monotone
 from actors.intake import Limits
-from actors.router import Desk, Lasting, Patience, RouterHost
+from actors.patience import Patience
+from actors.roster import LOST_AFTER_S
+from actors.router import Desk, Lasting, RouterHost
 from actors.routing import RouterConfig, RouterCore
 from actors.version_store import VersionStore
 from actors.versions import Version, version_key
 from bus.buckets import BucketConfig, Entry, Watcher
 from bus.codec import decode, encode
-from bus.interface import BusStatistics, Message, NoResponders, Subscription
+from bus.interface import BusStatistics, Headers, Message, NoResponders, Subscription
 from bus.memory import MemoryBroker, MemoryBus
 from bus.memory_buckets import MemoryKeyValue
 from bus.messages import Accepted, Beat, Finished, Order, Refused, Release, Report, Usage
@@ -41,13 +43,61 @@ class Letters:
         return []
 
 
+class RouterBus(MemoryBus):
+    """A bus that counts what a router learns from it."""
+
+    asked = 0
+    """How often it was asked how it is."""
+    unheard = 0
+    """Requests that nobody heard."""
+
+    def statistics(self) -> BusStatistics:
+        self.asked += 1
+        return super().statistics()
+
+    async def request(
+        self, subject: str, payload: bytes, *, timeout_s: float, headers: Headers | None = None
+    ) -> Message:
+        try:
+            return await super().request(subject, payload, timeout_s=timeout_s, headers=headers)
+        except NoResponders:
+            self.unheard += 1
+            raise
+
+
+class Watch:
+    """A clock that goes on by a step when it is read, and counts how often it was."""
+
+    def __init__(self) -> None:
+        self.now_s, self.step_s, self.read = 0.0, 0.0, 0
+
+    def __call__(self) -> float:
+        self.read += 1
+        self.now_s += self.step_s
+        return self.now_s
+
+
 class System:
     """A router, and an engine that is a script."""
 
-    def __init__(self, broker: MemoryBroker, client: Client, core: RouterCore) -> None:
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        client: Client,
+        core: RouterCore,
+        router_bus: RouterBus,
+        engine_bus: MemoryBus,
+    ) -> None:
         self.broker, self.client, self.core = broker, client, core
+        self.router_bus, self.engine_bus = router_bus, engine_bus
         self.orders: list[Order] = []
         self.task: asyncio.Task[None]
+
+    def lose_broker(self) -> None:
+        """Both lose it, and the router has it again first."""
+        self.broker.disconnect(self.router_bus)
+        self.broker.disconnect(self.engine_bus)
+        self.broker.reconnect(self.router_bus)
 
     async def ask(self) -> Done:
         async for message in self.client.generate("m", REQUEST):
@@ -58,20 +108,22 @@ class System:
 
 @asynccontextmanager
 async def system(
-    answer: Answer | None, versions: VersionStore | None = None
+    answer: Answer | None, versions: VersionStore | None = None, clock: Clock | None = None
 ) -> AsyncIterator[System]:
     broker = MemoryBroker()
     async with (
-        MemoryBus(broker) as router_bus,
+        RouterBus(broker) as router_bus,
         MemoryBus(broker) as engine_bus,
         MemoryBus(broker) as client_bus,
         Client(client_bus) as client,
     ):
         core = RouterCore(RouterConfig("r0"), strategies())
         desks = {"m": Desk(Letters(), Limits(1000, 256, tuple(strategies())))}
-        patience, lasting = Patience(0.05, settle_s=0), Lasting(versions)
-        host = RouterHost(router_bus, core, desks, NullSink(), monotone(), patience, lasting)
-        it = System(broker, client, core)
+        patience, lasting = Patience(0.05, settle_s=0, again_after_s=0), Lasting(versions)
+        host = RouterHost(
+            router_bus, core, desks, NullSink(), clock or monotone(), patience, lasting
+        )
+        it = System(broker, client, core, router_bus, engine_bus)
         it.task = asyncio.create_task(host.run())
 
         async def on_order(message: Message) -> None:
@@ -143,10 +195,53 @@ async def test_an_engine_that_never_accepts_is_given_up() -> None:
 
 
 async def test_an_engine_that_nobody_hears_is_lost_at_once() -> None:
-    async with system(None) as it:
+    async with system(None, clock=Watch()) as it:
         done = await it.ask()
 
     assert done.reason == "error"
+    assert "e0 was lost" in done.message
+
+
+async def accept(order: Order, count: int) -> Accepted:
+    return Accepted()
+
+
+async def test_an_engine_that_is_back_at_the_broker_after_us_is_not_taken_for_lost() -> None:
+    async with system(accept, clock=Watch()) as it:
+        it.lose_broker()
+        async with started(it):
+            await until(lambda: it.router_bus.unheard >= 3)
+            it.broker.reconnect(it.engine_bus)
+            await settled(it)
+
+    assert it.core.statistics().outcomes == {"finished": 1}
+    assert len(it.orders) == 1
+
+
+async def test_an_engine_that_stays_away_from_the_broker_is_lost_no_later_than_by_its_beats() -> (
+    None
+):
+    watch = Watch()
+    async with system(accept, clock=watch) as it:
+        it.lose_broker()
+        asked = asyncio.create_task(it.ask())
+        await until(lambda: it.router_bus.unheard >= 3)
+        watch.now_s += LOST_AFTER_S  # of a beat, this is not too long yet
+        done = await asked
+
+    assert "e0 was lost" in done.message
+
+
+async def test_an_engine_that_nobody_hears_long_after_an_outage_is_lost_at_once() -> None:
+    watch = Watch()
+    async with system(accept, clock=watch) as it:
+        it.lose_broker()
+        it.router_bus.asked = 0
+        await until(lambda: it.router_bus.asked >= 1)
+        watch.now_s += LOST_AFTER_S
+
+        done = await it.ask()  # time stands still: it would be asked again for ever
+
     assert "e0 was lost" in done.message
 
 
@@ -204,9 +299,6 @@ async def test_a_router_that_is_stopped_ends_its_flows_and_frees_their_pages() -
 
 
 async def test_unreadable_messages_are_survived() -> None:
-    async def accept(order: Order, count: int) -> Accepted:
-        return Accepted()
-
     async with system(accept) as it, MemoryBus(it.broker) as bus:
         for subject in ("ms.beat.e0", "ms.router.r0.event", "ms.router.r0.tokens"):
             await bus.publish(subject, b"\xc1")
@@ -261,31 +353,9 @@ async def test_a_version_that_comes_while_a_router_is_stopped_is_dealt_with() ->
     assert [type(error) for error in ended] == [asyncio.CancelledError]
 
 
-class Watched(MemoryBus):
-    """A bus that counts how often it was asked how it is."""
-
-    asked = 0
-
-    def statistics(self) -> BusStatistics:
-        self.asked += 1
-        return super().statistics()
-
-
-class Watch:
-    """A clock that goes on by a step when it is read, and counts how often it was."""
-
-    def __init__(self) -> None:
-        self.now_s, self.step_s, self.read = 0.0, 0.0, 0
-
-    def __call__(self) -> float:
-        self.read += 1
-        self.now_s += self.step_s
-        return self.now_s
-
-
 async def test_a_router_that_lost_the_broker_takes_no_engine_for_lost() -> None:
     broker, watch = MemoryBroker(), Watch()
-    async with Watched(broker) as bus, MemoryBus(broker) as engine:
+    async with RouterBus(broker) as bus, MemoryBus(broker) as engine:
         core = RouterCore(RouterConfig("r0"), strategies())
         host = RouterHost(bus, core, {}, NullSink(), watch, Patience(settle_s=0))
         task = asyncio.create_task(host.run())

@@ -26,14 +26,21 @@ def ucx() -> Iterator[World]:
     yield from make_world("ucx")
 
 
-def test_who_does_not_answer_in_time_is_never_told_what_was_said_before(ucx: World) -> None:
-    """It may only have been stopped, and would then do what nobody reckons with any more."""
+def stopped_in_between(ucx: World) -> tuple[Site, Site]:
+    """The first has connected to the second, which was stopped before it could answer."""
     here, there = ucx.here(MIB), ucx.there(MIB)
     here.freeze()
     there.connect(here.address())
     there.freeze()
     here.thaw()
-    gone = here.connect(there.address())
+    here.connect(there.address())
+    return here, there
+
+
+def test_who_does_not_answer_in_time_is_never_told_what_was_said_before(ucx: World) -> None:
+    """It may only have been stopped, and would then do what nobody reckons with any more."""
+    here, there = stopped_in_between(ucx)
+    gone = id_of(there)
     here.send(gone, b"before")
 
     assert here.loss() == gone
@@ -45,12 +52,7 @@ def test_who_does_not_answer_in_time_is_never_told_what_was_said_before(ucx: Wor
 
 
 def test_what_was_said_to_a_peer_that_has_not_answered_is_said_before_we_leave(ucx: World) -> None:
-    here, there = ucx.here(MIB), ucx.there(MIB)
-    here.freeze()
-    there.connect(here.address())
-    there.freeze()
-    here.thaw()
-    here.connect(there.address())
+    here, there = stopped_in_between(ucx)
     here.send(id_of(there), b"last word")
 
     here.close()
@@ -215,12 +217,7 @@ def test_a_peer_that_we_give_up_hears_of_it_before_anything_new(ucx: World) -> N
 def test_a_peer_that_never_answered_hears_that_it_was_given_up_before_anything_new(
     ucx: World,
 ) -> None:
-    here, there = ucx.here(MIB), ucx.there(MIB)
-    here.freeze()
-    there.connect(here.address())
-    there.freeze()
-    here.thaw()
-    here.connect(there.address())
+    here, there = stopped_in_between(ucx)
     peers = peers_of(here)
     assert isinstance(here, LocalSite)
     assert isinstance(there, LocalSite)
@@ -263,7 +260,9 @@ class FailedRequest:
         raise UcxError("request", -2, "No resources are available to initiate the operation")
 
 
-def test_a_flush_that_fails_loses_the_peer_and_is_not_taken_for_landed(ucx: World) -> None:
+def test_a_flush_that_fails_loses_the_peer_and_is_not_taken_for_landed(
+    ucx: World, caplog: pytest.LogCaptureFixture
+) -> None:
     here, there = joined(ucx)
     peers, landed = peers_of(here), list[str]()
     flush = cast(Request, FailedRequest()), lambda: landed.append("landed")
@@ -273,6 +272,7 @@ def test_a_flush_that_fails_loses_the_peer_and_is_not_taken_for_landed(ucx: Worl
 
     assert here.loss() == id_of(there)
     assert landed == []
+    assert f"the connection to peer {id_of(there).hex()} is given up: request" in caplog.text
 
 
 def test_a_deadline_comes_nearer_while_a_peer_does_not_answer(ucx: World) -> None:

@@ -14,7 +14,7 @@ from kvtransport.effects import Drop, Flush, Send, Tell
 from kvtransport.memory import MemoryNetwork, MemoryTransport
 from kvtransport.protocol import Refuse
 
-from .couriers import KEY, Engine, memory_engine
+from .couriers import KEY, Engine, memory_engine, ucx_engine
 from .ledgers import NAME, THERE
 from .shapes import shape
 from .test_lending import reading
@@ -59,6 +59,19 @@ def test_a_put_beyond_the_receivers_pool_ends_its_transfer_in_words(
     ends = {(type(end), end.flow) for end in (receiver.event(), receiver.event())}
     assert ends == {(Fenced, "f1"), (Arrived, "f2")}
     assert sender.transport.statistics().failed == 0
+    closed(receiver, sender)
+
+
+def test_a_memory_that_ucx_cannot_read_ends_its_transfer_on_both_sides() -> None:
+    receiver, sender = ucx_engine("decode", shape()), ucx_engine("prefill", shape())
+    wrong = with_memory(receiver.grant("f1", [7, 2]), b"nothing")
+
+    sender.send("f1", wrong, [5, 6])
+
+    failed, fenced = sender.event(), receiver.event()
+    assert isinstance(failed, SendFailed)
+    assert failed.reason == "7 bytes say nothing of a pool"
+    assert isinstance(fenced, Fenced)
     closed(receiver, sender)
 
 

@@ -18,8 +18,9 @@ from actors.door import Door
 from actors.engine import EngineHost, NewsFeed
 from actors.hosting import HostCore
 from actors.intake import Limits, Tokenizer
+from actors.patience import Patience
 from actors.recorder import MemoryRecorder
-from actors.router import Desk, Lasting, Patience, RouterHost
+from actors.router import Desk, Lasting, RouterHost
 from actors.routing import RouterConfig, RouterCore
 from actors.version_store import VersionStore
 from bus.fleet import Role

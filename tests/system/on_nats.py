@@ -4,9 +4,9 @@ that can be cut."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -17,8 +17,9 @@ from actors.clock import monotone
 from actors.engine import EngineHost
 from actors.hosting import HostCore
 from actors.intake import Limits
+from actors.patience import Patience
 from actors.recorder import MemoryRecorder
-from actors.router import Desk, Lasting, Patience, RouterHost
+from actors.router import Desk, Lasting, RouterHost
 from actors.routing import RouterConfig, RouterCore
 from actors.version_store import VersionStore
 from bus.interface import Service
@@ -73,7 +74,7 @@ class Served:
                 await asyncio.sleep(0.005)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def served(url: str, pace: Pace | None = None) -> AsyncIterator[Served]:
     """`CARD`'s model on one engine, for the broker at ``url``. Its pages are checked at the end."""
     async with NatsBus(url, name="e0") as theirs, NatsBus(url, name="r0") as ours:
@@ -102,7 +103,7 @@ def _engine(bus: NatsBus, pace: Pace | None) -> tuple[EngineHost, Engine]:
     return EngineHost(bus, core, engine, beat, MemorySink(), clock), engine
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _running(*hosts: RouterHost | EngineHost) -> AsyncIterator[None]:
     """One that fails ends the block at once."""
     async with asyncio.TaskGroup() as group:
@@ -158,11 +159,11 @@ class Line:
 
 
 async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    """Until either end is gone; then the other one goes, too."""
     try:
-        while part := await source.read(65_536):
-            sink.write(part)
-            await sink.drain()
-    except OSError:
-        pass
+        with contextlib.suppress(ConnectionError):  # as `Line.cut` does it
+            while part := await source.read(65_536):
+                sink.write(part)
+                await sink.drain()
     finally:
         sink.transport.abort()

@@ -90,6 +90,14 @@ async def listened_to(bus: NatsBus, subject: str) -> None:
                 return
 
 
+async def cancelled(url: str, script: str, flow: str, it: Served) -> None:
+    """Types what cancels the flow; returns when its engine was told."""
+    orders = it.engines_bus.statistics().received
+    async with typed(url, script, FLOW=flow) as shell:
+        await shell.rest()
+    await reach(lambda: it.engines_bus.statistics().received > orders)
+
+
 def assert_an_answer(messages: Sequence[dict[str, Any]], num_tokens: int) -> None:
     first, *middle, last = messages
     assert (first["type"], last["type"], last["reason"]) == ("accepted", "finished", "length")
@@ -113,11 +121,8 @@ async def test_a_shell_alone_cancels() -> None:
     pace = Pace(steps=2)
     async with system(pace) as (url, it), typed(url, ask) as shell:
         flow = (await shell.said())["flow"]
-        orders = it.engines_bus.statistics().received
 
-        async with typed(url, cancel, FLOW=flow) as canceller:
-            await canceller.rest()
-        await reach(lambda: it.engines_bus.statistics().received > orders)
+        await cancelled(url, cancel, flow, it)
         pace.go()
         *_, last = read(await shell.rest())
 
@@ -147,10 +152,7 @@ async def test_the_nats_command_listens_asks_and_cancels() -> None:
         async with typed(url, ask) as asker:
             await asker.rest()
         flow = (await listener.said())["flow"]
-        orders = it.engines_bus.statistics().received
-        async with typed(url, cancel, FLOW=flow) as canceller:
-            await canceller.rest()
-        await reach(lambda: it.engines_bus.statistics().received > orders)
+        await cancelled(url, cancel, flow, it)
         pace.go()
         while (last := await listener.said())["type"] != "finished":
             pass

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 
 from actors.client import Client
@@ -12,7 +15,7 @@ from bus.public import GenerateRequest
 from bus.server import EmbeddedServer
 from engine.fake import FakeRunner
 from tests.bus.parties import reach
-from tests.system.on_nats import CARD, MODEL, Line, Pace, served
+from tests.system.on_nats import CARD, MODEL, Line, Pace, Served, served
 
 COUNT = 40
 ASK = GenerateRequest(prompt=tuple(range(9)), max_tokens=COUNT, temperature=1.0, seed=5)
@@ -29,57 +32,66 @@ def assert_whole(tokens: list[Token]) -> None:
         assert after.offset == one.offset + len(one.ids)
 
 
+@dataclass
+class Interrupted:
+    """An answer that is read over a line of its own, the first five messages of it already."""
+
+    server: EmbeddedServer
+    system: Served
+    line: Line
+    bus: NatsBus
+    generation: Generation
+    first: list[Token]
+
+
+@asynccontextmanager
+async def interrupted(pace: Pace) -> AsyncIterator[Interrupted]:
+    """The line is cut, and the rest of the answer is not computed before the pace goes on."""
+    async with (
+        EmbeddedServer() as server,
+        served(server.url, pace) as system,
+        Line(server.url) as line,
+        NatsBus(line.url) as bus,
+        Client(bus) as client,
+    ):
+        generation = await Session(client).begin(ASK, model=MODEL)
+        first = await some(generation, 5)
+        line.cut()
+        yield Interrupted(server, system, line, bus, generation, first)
+
+
 async def some(generation: Generation, count: int) -> list[Token]:
     return [await anext(generation) for _ in range(count)]
 
 
 async def test_what_was_said_while_the_connection_was_down_is_read_after_it() -> None:
     pace = Pace(steps=6)
-    async with (
-        EmbeddedServer() as server,
-        served(server.url, pace) as system,
-        Line(server.url) as line,
-        NatsBus(line.url) as bus,
-        Client(bus) as client,
-    ):
-        generation = await Session(client).begin(ASK, model=MODEL)
-        first = await some(generation, 5)
-        flow = generation.flow
+    async with interrupted(pace) as it:
+        flow = it.generation.flow
 
-        line.cut()
         pace.go()
-        await system.ended()  # all of the rest was said, and to nobody
-        await line.mend()
-        rest = [token async for token in generation]
+        await it.system.ended()  # all of the rest was said, and to nobody
+        await it.line.mend()
+        rest = [token async for token in it.generation]
 
-    assert_whole(first + rest)
-    assert generation.num_resumed >= 1
-    assert generation.flow != flow
+    assert_whole(it.first + rest)
+    assert it.generation.num_resumed >= 1
+    assert it.generation.flow != flow
 
 
 async def test_a_broker_that_is_killed_and_comes_back_costs_no_token() -> None:
     pace = Pace(steps=6)
-    async with (
-        EmbeddedServer() as server,
-        served(server.url, pace) as system,
-        Line(server.url) as line,
-        NatsBus(line.url) as bus,
-        Client(bus) as client,
-    ):
-        generation = await Session(client).begin(ASK, model=MODEL)
-        first = await some(generation, 5)
-
-        line.cut()
-        server.kill()
-        await reach(lambda: not bus.statistics().connected)
-        await server.restart()
-        await reach(lambda: system.is_connected)
+    async with interrupted(pace) as it:
+        it.server.kill()
+        await reach(lambda: not it.bus.statistics().connected)
+        await it.server.restart()
+        await reach(lambda: it.system.is_connected)
         pace.go()
-        await line.mend()
-        rest = [token async for token in generation]
-        await system.ended()
+        await it.line.mend()
+        rest = [token async for token in it.generation]
+        await it.system.ended()
 
-    assert_whole(first + rest)
+    assert_whole(it.first + rest)
 
 
 async def test_another_process_with_a_connection_of_its_own_reads_on_from_a_position() -> None:
