@@ -16,8 +16,6 @@ SHARE_MEMORY_STEPS: Final = 128
 asked for to say what an answer that begins now has to expect, and that is how long answers take."""
 LEAST_SHARE_MEMORY_S: Final = 0.5
 """Beats do not come more often."""
-
-
 LEAST_TOKENS_PER_S: Final = 1e-6
 """Slower is no measurement, and a prompt would take for ever there: what is computed from that is
 no number."""
