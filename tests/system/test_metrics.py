@@ -108,6 +108,7 @@ async def test_every_instrument_is_measured_by_an_actor() -> None:
         await ai.completions.create(model="fake", prompt=list(PROMPT), max_tokens=5)
         with pytest.raises(RequestRejected):
             await system.ask(GenerateRequest(prompt=()))
+        await system.settled()  # the answer is there before the sender hears that all has landed
 
         points = [*host.points(), *system.host.points(), *engine(system, "p0")]
         points += [*bus_points(host.bus.statistics()), *sink_points(system.spans.statistics())]
