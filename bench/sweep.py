@@ -56,8 +56,8 @@ class Sweep(Struct, frozen=True):
     seconds: float = 8.0
     seeds: tuple[int, ...] = (1, 2)
     warm_up_s: float = 10.0
-    """With each strategy, at a middling rate: for so long that every page of the engines' pools has
-    been written once. A page's first touch costs more than what is computed for it."""
+    """With each strategy, at a middling rate of the first workload. The little Llama's engines have
+    written most pages of their pools once by then: the first touch of a page takes time, too."""
     tolerated: float = 0.08
     """Of the machine, what others may use during a run."""
     model: str = LITTLE
@@ -107,7 +107,7 @@ async def measure(
         NatsBus(url, name="bench") as bus,
         Client(bus) as client,
     ):
-        for strategy in sweep.strategies:  # engines measure themselves, and code is warm
+        for strategy in sweep.strategies:  # engines measure themselves; code and memory are warm
             workload = sweep.workloads[0]
             middling = workload.rates_per_s[len(workload.rates_per_s) // 2]
             due = plan(workload, middling, sweep.warm_up_s, seed=0)
