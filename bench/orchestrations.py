@@ -100,6 +100,12 @@ def measure_command(
 ) -> None:
     """Append to FILE the runs that it lacks."""
     every = WORKLOADS if model == LITTLE else CROSS_CHECK
+    known = {w.name: w for w in every}
+    if unknown := [name for name in names if name not in known]:
+        raise click.BadParameter(
+            f"{unknown[0]!r} is none of {', '.join(known)}, those of the model {model}",
+            param_hint="--workload",
+        )
     workloads = tuple(w for w in every if not names or w.name in names)
     sweep = Sweep(
         workloads,

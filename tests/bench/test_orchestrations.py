@@ -7,10 +7,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from msgspec.structs import replace
 
 from bench.load import Kind, Seen, Workload, plan
-from bench.orchestrations import add, read, result
+from bench.orchestrations import add, main, read, result
 from bench.orchestrations_plot import plot
 from bench.sweep import ADAPTIVE, STATIC, Cell, Run, Sweep, cells
 from bench.sweep_points import Point, figures, points, ratios, table
@@ -150,3 +151,16 @@ def test_a_short_sweep_on_real_engines_goes_on_where_it_was_broken_off(tmp_path:
     assert runs[:2] == known
     assert [one.cell for one in runs] == list(cells(sweep))
     assert all(seen.jct_s > 0 and not seen.error for one in runs for seen in one.seen)
+
+
+@pytest.mark.parametrize(("model", "known"), [("little llama", "a, b, c, d"), ("default", "s")])
+def test_a_workload_that_does_not_exist_is_answered_with_those_that_do(
+    model: str, known: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "runs"
+
+    told = CliRunner().invoke(main, ["measure", str(file), "--workload", "z", "--model", model])
+
+    assert told.exit_code == 2
+    assert f"'z' is none of {known}, those of the model {model}" in told.output
+    assert not file.exists()
