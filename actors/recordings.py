@@ -10,12 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from msgspec import Struct
+
 from bus.codec import Undecodable, decode, encode
 
 from .recording import Recording
 
 MAX_FLOWS: Final = 2000
 MAX_BYTES: Final = 64 << 20
+SPARE: Final = 16
+"""One of so many may be too much: to find the oldest takes a look at all of them."""
 BUSY_S: Final = 1.0
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS recording (
@@ -51,8 +55,23 @@ class NoRecording(RecordingError):
         self.flow = flow
 
 
+class _Amount(Struct, frozen=True):
+    """Of recordings."""
+
+    num_flows: int = 0
+    num_bytes: int = 0
+
+    def plus(self, rows: Sequence[tuple[str, bytes]]) -> _Amount:
+        more = sum(len(body) for _, body in rows)
+        return _Amount(self.num_flows + len(rows), self.num_bytes + more)
+
+    def exceeds(self, num_flows: int, num_bytes: int) -> bool:
+        return self.num_flows > num_flows or self.num_bytes > num_bytes
+
+
 class RecordingStore:
-    """Recordings by flow, newest kept. Safe to use from several threads and processes.
+    """Recordings by flow, newest kept: as many and as large together as they may be, and for each
+    store that writes a sixteenth more. Safe to use from several threads and processes.
 
     Raises:
         RecordingError: from every method; the file cannot be read or written.
@@ -60,6 +79,7 @@ class RecordingStore:
 
     def __init__(self, path: Path, max_flows: int = MAX_FLOWS, max_bytes: int = MAX_BYTES) -> None:
         self.path, self._max = path, (max_flows, max_bytes)
+        self._untrimmed = _Amount(*self._max)  # nobody knows what others wrote before
         self._lock = threading.Lock()
         with _translated(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +93,10 @@ class RecordingStore:
         rows = [(r.flow, zlib.compress(encode(r))) for r in recordings]
         with self._lock, _translated(self.path), self._connection:
             self._connection.executemany(WRITE, rows)
-            self._connection.execute(TRIM, self._max)
+            self._untrimmed = self._untrimmed.plus(rows)
+            if self._untrimmed.exceeds(*(most // SPARE for most in self._max)):
+                self._connection.execute(TRIM, self._max)
+                self._untrimmed = _Amount()
 
     def find(self, flow: str) -> Recording:
         """The recording of the one flow whose id begins so.

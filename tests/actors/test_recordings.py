@@ -11,7 +11,7 @@ import pytest
 from actors.effects import Keep
 from actors.recorder import StoreRecorder
 from actors.recording import MAX_STEPS, RecordedStep, Recording
-from actors.recordings import NoRecording, RecordingError, RecordingStore
+from actors.recordings import SPARE, NoRecording, RecordingError, RecordingStore
 from actors.replay import lines, replay
 from actors.routing import RouterConfig, RouterCore
 from bus.fleet import Engine, Fleet, NoEngine
@@ -118,6 +118,30 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
     assert store.find("flow4").flow == "flow4"
     with pytest.raises(NoRecording):
         store.find("flow1")
+    store.close()
+
+
+def test_the_oldest_are_dropped_many_at_once(tmp_path: Path) -> None:
+    store = RecordingStore(tmp_path / "flows.db", max_flows=32)
+    held = list[int]()
+    for number in range(70):
+        store.write([recorded(disaggregated, f"flow{number}")])
+        held.append(len(store))
+
+    assert max(held) == 32 + 32 // SPARE
+    assert min(held[32:]) == 32
+    store.close()
+
+
+def test_what_was_left_behind_is_dropped_with_the_first_write(tmp_path: Path) -> None:
+    before = RecordingStore(tmp_path / "flows.db", max_flows=100)
+    before.write([recorded(disaggregated, f"flow{number}") for number in range(50)])
+    before.close()
+
+    store = RecordingStore(tmp_path / "flows.db", max_flows=32)
+    store.write([recorded(disaggregated, "one more")])
+
+    assert len(store) == 32
     store.close()
 
 
