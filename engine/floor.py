@@ -39,6 +39,11 @@ class Floor:
         return sum(sequence.decoding for sequence in self.running)
 
     @property
+    def num_taken(self) -> int:
+        """How often somebody gave way."""
+        return self.counters.preemptions + self.counters.forgone_contexts
+
+    @property
     def num_pending_tokens(self) -> int:
         """Of prompts that are waited for, by those that run and those that do not yet."""
         running = (s.context.num_pending for s in self.running if not s.decoding)

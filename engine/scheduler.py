@@ -101,7 +101,7 @@ class Scheduler:
         self._floor.budget = self._tokens_for_prompts(num_decoding)
         self._restoring.begin(num_decoding)
         work: list[Work] = []
-        admitting = True
+        admitting, num_taken = True, self._floor.num_taken
         while running or admitting:
             if admitting and self._is_next(running):
                 piece = self._admitting.next(now)
@@ -112,7 +112,9 @@ class Scheduler:
                 break
             if piece:
                 work.append(piece)
-        self._stalled = not work and not self._restoring.num_tokens
+        # Where somebody has just given way, there is room for who was turned away before.
+        is_as_before = num_taken == self._floor.num_taken
+        self._stalled = not work and not self._restoring.num_tokens and is_as_before
         return [self._with_guesses(p) for p in work] if self._config.draft_tokens else work
 
     def learn(self, work: list[Work], took_s: float, planned_s: float) -> None:

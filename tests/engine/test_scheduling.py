@@ -167,6 +167,26 @@ def test_a_running_request_that_grants_hem_in_goes_on_when_they_are_over() -> No
     assert tokens(outcomes, "g") == b.runner.continuation(range(100, 106), 20)
 
 
+def test_the_last_that_runs_gives_way_to_one_that_waits_with_its_pages() -> None:
+    network = FakeNetwork()
+    a, b = Rig(network, "a"), Rig(network, "b", fake_card(num_pages=5))
+    first, second = list(range(12)), list(range(100, 111))
+    grant = b.prepare("first", first, end=8)
+    b.order("first", b.generate(first, begin=8, max_tokens=2))
+    b.start("second", second, max_tokens=5)
+    outcomes = b.step()
+    a.order("first", a.send(grant, first, end=8))
+    a.run()
+    network.settle()
+    b.hear()
+
+    outcomes += b.run()
+
+    assert tokens(outcomes, "first") == b.runner.continuation(first, 2)
+    assert tokens(outcomes, "second") == b.runner.continuation(second, 5)
+    b.assert_empty()
+
+
 def test_an_engine_without_work_says_so() -> None:
     rig = Rig()
     assert not rig.engine.has_work
