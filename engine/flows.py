@@ -120,11 +120,13 @@ class Flows:
         return False
 
     def supersede(self, order: Order) -> Flow | None:
-        """The older attempt that ``order`` puts an end to; it may linger but is not current."""
+        """The older attempt that ``order`` puts an end to; it may linger but is not current. What
+        comes of it now is too late, even where ``order`` itself is going to be refused."""
         flow = self._current.get(order.flow)
         if flow is None or flow.attempt >= order.attempt:
             return None
-        self._retire(flow)
+        del self._current[flow.name]
+        self._remember(flow.name, Ended(order.attempt, frozenset()))
         return flow
 
     def open(self, order: Order) -> Flow:
@@ -142,7 +144,8 @@ class Flows:
         """It has nothing here any more; it is remembered, the longest gone is forgotten."""
         del self._by_key[flow.key]
         if self._current.get(flow.name) is flow:
-            self._retire(flow)
+            del self._current[flow.name]
+            self._remember(flow.name, Ended(flow.attempt, frozenset(flow.verbs)))
 
     def close(self, order: Order) -> None:
         """Remember the release of a flow that has nothing here: what comes late is too late."""
@@ -152,10 +155,6 @@ class Flows:
         elif known.attempt == order.attempt:
             self._remember(order.flow, Ended(order.attempt, known.verbs | {"Release"}))
 
-    def _retire(self, flow: Flow) -> None:
-        del self._current[flow.name]
-        self._remember(flow.name, Ended(flow.attempt, frozenset(flow.verbs)))
-
     def _remember(self, name: str, ended: Ended) -> None:
         self._ended[name] = ended
         self._ended.move_to_end(name)
@@ -164,6 +163,8 @@ class Flows:
 
     def _check_ended(self, order: Order, verb: str) -> None:
         known = self._ended.get(order.flow)
+        if (order.flow, order.attempt) in self._by_key:
+            raise stale(order, "it is being let go")
         if known is None or order.attempt > known.attempt:
             return
         if order.attempt < known.attempt:

@@ -22,7 +22,7 @@ from bus.transfers import Arrived, Fenced
 from engine.fake import fake_card
 from engine.fake_wire import FakeNetwork
 
-from .rig import Rig, done, events, pair, phases, reason, tokens
+from .rig import Rig, done, events, pair, phases, reason, small, tokens
 
 PROMPT = list(range(1, 19))
 
@@ -309,6 +309,36 @@ def test_the_release_of_an_older_attempt_that_lingers_is_told_after_its_fence() 
 
     [told] = b.hear()
     assert (told.attempt, events([told])) == (1, [Released()])
+
+
+def test_what_comes_of_an_attempt_after_a_refused_order_of_the_next_is_too_late() -> None:
+    network, _, b = pair()
+    b.prepare("f", PROMPT)
+    assert reason(b.order("f", Commit("b"), attempt=2)) == "no_such_flow"
+
+    assert reason(b.order("f", b.generate(PROMPT), attempt=1)) == "stale_attempt"
+    network.settle()
+    b.hear()
+    assert reason(b.order("f", b.generate(PROMPT), attempt=1)) == "stale_attempt"
+    b.assert_empty()
+
+    b.order("f", b.generate(PROMPT), attempt=2)
+    assert tokens(b.run(), "f") == b.runner.continuation(PROMPT, 8)
+
+
+def test_a_flow_that_lingers_is_not_begun_again_though_nobody_remembers_it() -> None:
+    network = FakeNetwork()
+    b = Rig(network, "b", config=small("b", remembered_flows=1))
+    b.prepare("f", PROMPT)
+    b.order("f", Release("b"))
+    b.order("f", Commit("b"), attempt=2)
+    b.order("g", Release("b"))
+
+    assert reason(b.order("f", b.generate(PROMPT), attempt=1)) == "stale_attempt"
+
+    network.settle()
+    assert events(b.hear()) == [Released()]
+    b.assert_empty()
 
 
 def test_without_a_transport_only_what_is_cached_can_be_prepared() -> None:
