@@ -237,13 +237,18 @@ class HostCore:
             now,
             accepted.phases,
             _attributes(told.event) if own else {},
-            _error(told.event) if own else "released",
+            _error(told.event) if own else _broken_off(accepted),
         )
         return command_spans(accepted.parent, handled)
 
 
 def _error(event: EngineEvent) -> str | None:
     return f"{event.reason}: {event.message}" if isinstance(event, Refused) else None
+
+
+def _broken_off(accepted: _Accepted) -> str | None:
+    """Nothing, where a transfer was over and the release came before its notice."""
+    return None if any(p.name == "transfer" for p in accepted.phases) else "released"
 
 
 def _attributes(event: EngineEvent) -> dict[str, Attribute]:

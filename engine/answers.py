@@ -14,7 +14,7 @@ class Answers:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.phases: tuple[Phase, ...] = ()
+        self._phases: tuple[Phase, ...] = ()
         self._usages: dict[int, Usage] = {}
         self._reasons: list[FinishReason] = []
 
@@ -27,7 +27,12 @@ class Answers:
     ) -> None:
         self._usages[choice] = usage
         self._reasons.append(reason)
-        self.phases += phases
+        self._phases += phases
+
+    def take(self) -> tuple[Phase, ...]:
+        """What those that have ended spent their time on; each is told once."""
+        phases, self._phases = self._phases, ()
+        return phases
 
     @property
     def reason(self) -> FinishReason:

@@ -47,10 +47,13 @@ class Delivering:
     def delivered(self, flow: Flow, event: Delivered, now: float) -> list[Outcome]:
         self._parts.counters.rates.sent(event.num_bytes, event.write_s)
         sending = self._ended(flow)
-        if sending is None or sending.aborted:
+        if sending is None:
             return []
-        sent = sending.sent(event, now)
-        return [self._parts.told(flow, sending.verb, sent, sending.trail.take())]
+        sent, phases = sending.sent(event, now), sending.trail.take()
+        if sending.aborted:  # too late: it had arrived
+            flow.untold += phases
+            return []
+        return [self._parts.told(flow, sending.verb, sent, phases)]
 
     def failed(self, flow: Flow, event: SendFailed) -> list[Outcome]:
         sending = self._ended(flow)
@@ -62,6 +65,12 @@ class Delivering:
         """We failed: the peer is told to expect no more."""
         self.abort(flow)
         return self._refusal(flow, sending, refusal)
+
+    def break_off(self, flow: Flow, now: float) -> None:
+        """Nobody wants it any more, however far it is."""
+        if flow.sending:
+            flow.untold += flow.sending.break_off(now)
+        self.abort(flow)
 
     def abort(self, flow: Flow) -> None:
         """Nobody wants it any more. Its pages stay until the transport reads them no more."""

@@ -11,6 +11,7 @@ from msgspec import Struct
 from bus.messages import Order
 
 from .generation import Generation
+from .outcomes import Phase
 from .reception import Reception
 from .refusal import Refusal
 from .sending import Sending
@@ -37,6 +38,8 @@ class Flow:
         """Those of ``verbs`` that were refused."""
         self.releasing = False
         """A `Release` waits for the fence."""
+        self.untold: list[Phase] = []
+        """Work on commands that will have no event of their own: `Released` tells of it."""
 
     @property
     def key(self) -> Key:

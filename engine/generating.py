@@ -41,7 +41,7 @@ class Generating:
         flow.generation = generation
         self._compile(flow, generation)
         if _awaits(flow, generation):
-            generation.expecting_since = now
+            generation.expect(now)
         self.begin(flow, generation, now)
         return []
 
@@ -107,6 +107,12 @@ class Generating:
         self.drop(flow)
         phases = generation.trail.take()
         return self._parts.refused(flow, generation.verb, refusal, phases)
+
+    def break_off(self, flow: Flow, now: float) -> None:
+        """Nobody wants it any more, whatever it is doing."""
+        for generation in flow.generations:
+            flow.untold += generation.break_off(now)
+        self.drop(flow)
 
     def drop(self, flow: Flow) -> None:
         """Whatever it was doing, it is over, all answers of it; full pages stay cached."""

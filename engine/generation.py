@@ -17,7 +17,7 @@ from .constraint import Compiled, Mask
 from .context import Context
 from .guessing import Guessing, behind
 from .held import Held
-from .outcomes import Outcome, Output, Told
+from .outcomes import Outcome, Output, Phase, Told
 from .prompt_scores import PromptScores
 from .runner import Choice, Detokenizer, Ids, Row, Sampled
 from .sequence import Sequence
@@ -118,11 +118,13 @@ class Generation(Sequence):
         self._held.hold(compiled, self.context.tokens[self.asked.num_prompt :])
         self.is_compiling = False
 
+    def expect(self, now: float) -> None:
+        """It cannot queue yet."""
+        self.expecting_since, self.queued_s = now, None
+
     def queued(self, now: float) -> None:
         """It need not wait for KV, or not any longer."""
-        if self.expecting_since is not None:
-            self.trail.add("wait", self.expecting_since, now)
-        self.expecting_since = None
+        self._expect_no_more(now)
         self.queued_s = now
         self._timing.queued(now)
 
@@ -137,6 +139,17 @@ class Generation(Sequence):
     def suspend(self, now: float) -> None:
         self._timing.paused(now)
         self.suspended = True
+
+    def break_off(self, now: float) -> tuple[Phase, ...]:
+        """Of the answers that have ended, too."""
+        self._expect_no_more(now)
+        self._timing.paused(now)
+        return (*self._answers.take(), *super().break_off(now))
+
+    def _expect_no_more(self, now: float) -> None:
+        if self.expecting_since is not None:
+            self.trail.add("wait", self.expecting_since, now)
+        self.expecting_since = None
 
     def accept(self, sampled: tuple[Sampled, ...], now: float) -> list[Outcome]:
         """What a step found, log-probabilities of the prompt before the next tokens: what the user
@@ -195,7 +208,7 @@ class Generation(Sequence):
         answers = self._answers
         done = Done(self.asked.flow, answers.usage.completion_tokens, answers.reason, answers.usage)
         finished = Finished(answers.reason, answers.usage)
-        return [self._output(done), Told(*self.key, self.verb, finished, answers.phases)]
+        return [self._output(done), Told(*self.key, self.verb, finished, answers.take())]
 
     def broken(self, message: str) -> Output:
         """What the user hears when we failed."""

@@ -56,11 +56,11 @@ class Obeying:
             event = self._matched(order.command, order.adapter)
             return [Told(order.flow, order.attempt, verb, event)]
         if isinstance(order.command, Release):
-            return self._release(order)
+            return self._release(order, now)
         if self._parts.flows.is_repeat(order):
             return []
         accept_adapter(order.adapter, self._parts.card)
-        self._supersede(order)
+        self._supersede(order, now)
         if isinstance(order.command, Commit | Suspend):
             return self._control(order, order.command, verb, now)
         return self._start(order, order.command, verb, now)
@@ -104,8 +104,8 @@ class Obeying:
         flow.verbs.add(verb)
         return outcomes + self._parts.settle(flow)
 
-    def _release(self, order: Order) -> list[Outcome]:
-        self._supersede(order)
+    def _release(self, order: Order, now: float) -> list[Outcome]:
+        self._supersede(order, now)
         flow = self._parts.flows.find((order.flow, order.attempt))
         if flow is None:
             self._parts.flows.close(order)
@@ -114,17 +114,17 @@ class Obeying:
             return []
         flow.releasing = True
         flow.verbs.add("Release")
-        return self._let_go(flow)
+        return self._let_go(flow, now)
 
-    def _supersede(self, order: Order) -> None:
+    def _supersede(self, order: Order, now: float) -> None:
         older = self._parts.flows.supersede(order)
         if older:
-            self._let_go(older)
+            self._let_go(older, now)
 
-    def _let_go(self, flow: Flow) -> list[Outcome]:
-        self._generating.drop(flow)
+    def _let_go(self, flow: Flow, now: float) -> list[Outcome]:
+        self._generating.break_off(flow, now)
         self._receiving.revoke(flow)
-        self._delivering.abort(flow)
+        self._delivering.break_off(flow, now)
         return self._parts.settle(flow)
 
     def _matched(self, command: Query, adapter: str) -> Matched:

@@ -54,9 +54,11 @@ class Parts:
 
     def settle(self, flow: Flow) -> list[Outcome]:
         """Something was done to the flow. Forget it if it has nothing here any more; then a
-        release is complete."""
+        release is complete, and tells of the work that it broke off."""
         self.tally.note(flow)
         if not flow.is_over:
             return []
         self.flows.end(flow)
-        return [self.told(flow, "Release", Released())] if flow.releasing else []
+        if not flow.releasing:
+            return []
+        return [self.told(flow, "Release", Released(), tuple(flow.untold))]

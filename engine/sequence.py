@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from .context import Context
+from .outcomes import Phase
 from .rank import Rank
 from .runner import Choice, Row
 from .trail import Trail
@@ -24,7 +25,8 @@ class Sequence:
         self.trail = Trail()
         self.decoding = False
         """Its prompt is computed: one token in every step from here on."""
-        self.queued_s = now
+        self.queued_s: float | None = now
+        """Since when it waits to be admitted; None where it was."""
 
     @property
     def rank(self) -> Rank:
@@ -44,7 +46,17 @@ class Sequence:
         raise NotImplementedError
 
     def admitted(self, now: float) -> None:
-        self.trail.add("queue", self.queued_s, now)
+        self._leave_queue(now)
+
+    def break_off(self, now: float) -> tuple[Phase, ...]:
+        """Nobody wants it any more: what it has spent its time on and not told."""
+        self._leave_queue(now)
+        return self.trail.take()
+
+    def _leave_queue(self, now: float) -> None:
+        if self.queued_s is not None:
+            self.trail.add("queue", self.queued_s, now)
+        self.queued_s = None
 
     def preempted(self, now: float) -> None:
         """Its pages are gone; it waits again, with all its tokens."""

@@ -26,6 +26,7 @@ from bus.messages import (
     Refused,
     Release,
     Released,
+    RemoteSend,
     Report,
     Sampling,
     Started,
@@ -277,6 +278,21 @@ def test_a_release_closes_every_command_of_its_flow(host: Host) -> None:
         "process Release": None,
     }
     assert host.core.statistics().open == 0
+
+
+def test_a_transfer_that_is_told_with_a_release_counts_and_was_no_failure(host: Host) -> None:
+    host.core.order(Order("a", 1, "r0", RemoteSend("e0", PROMPT, b"grant")), PARENT, 1.0)
+    host.core.order(Order("a", 1, "r0", Release("e0")), PARENT, 1.5)
+
+    moved = Phase("transfer", 1.2, 1.4, {"bytes": 10, "lane": "shm", "seconds": 0.2})
+    effects = host.told("a", "Release", Released(), moved)
+
+    assert [(s.name, s.error) for s in spans(effects)] == [
+        ("process RemoteSend", None),
+        ("kv.transfer", None),
+        ("process Release", None),
+    ]
+    assert host.core.statistics().transfers["shm"].count == 1
 
 
 def test_a_newer_attempt_takes_the_flow_over(host: Host) -> None:

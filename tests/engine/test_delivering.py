@@ -153,6 +153,32 @@ def test_releasing_waits_until_the_transport_reads_no_more(steps: int, delivered
     a.assert_empty()
 
 
+def test_a_transfer_that_arrived_before_its_release_did_is_told_with_the_release() -> None:
+    network, a, b = pair()
+    grant = b.prepare("f", PROMPT)
+    a.order("f", a.send(grant, PROMPT))
+    a.run()
+
+    assert a.order("f", Release("a")) == []
+    network.deliver(opened(network))
+    outcomes = a.hear()
+
+    assert events(outcomes) == [Released()]
+    assert phases(outcomes) == ["queue", "prefill", "prefill", "transfer"]
+
+
+def test_a_transfer_that_a_release_broke_off_tells_how_far_it_was() -> None:
+    network, a, b = pair()
+    grant = b.prepare("f", PROMPT)
+    a.order("f", a.send(grant, PROMPT))
+    a.step()
+
+    a.order("f", Release("a"))
+    network.settle()
+
+    assert phases(a.hear()) == ["queue", "prefill"]
+
+
 def test_many_transfers_share_a_batch_with_requests() -> None:
     network, a, b = pair()
     prompts = {f"f{n}": list(range(n, n + 9 + n)) for n in range(4)}

@@ -15,10 +15,10 @@ from bus.messages import (
     Suspend,
     Suspended,
 )
-from bus.public import Delta, Done, TokenLogprob
+from bus.public import ChoiceDone, Delta, Done, TokenLogprob
 from bus.tokens import Tokens
 from engine.fake import Cost, FakeRunner, fake_card
-from engine.outcomes import Output, Told
+from engine.outcomes import Outcome, Output, Phase, Told
 
 from .rig import BOX, Rig, deltas, done, events, pair, phases, reason, small, text, tokens
 
@@ -286,6 +286,58 @@ def test_phases_say_what_each_chunk_computed() -> None:
         {"tokens": 4, "cached": 0},
     ]
     assert [phase.attributes for phase in told[1].phases] == [{"tokens": 2, "steps": 2}]
+
+
+def test_a_released_answer_tells_how_long_it_decoded() -> None:
+    rig = _timed()
+    rig.start("f", PROMPT, max_tokens=9)
+    for _ in range(4):
+        rig.step()
+        rig.now += 1.0
+
+    [told] = [o for o in rig.order("f", Release("a")) if isinstance(o, Told)]
+
+    assert told.event == Released()
+    assert told.phases == (Phase("decode", 2.0, 4.0, {"tokens": 2, "steps": 2}),)
+
+
+def test_a_request_that_is_released_in_the_queue_tells_how_long_it_waited() -> None:
+    rig = Rig()
+    rig.start("f", PROMPT)
+    rig.now = 3.0
+
+    [told] = [o for o in rig.order("f", Release("a")) if isinstance(o, Told)]
+
+    assert told.phases == (Phase("queue", 0.0, 3.0),)
+
+
+def test_a_request_that_is_released_before_its_kv_has_come_tells_how_long_it_waited() -> None:
+    network, _, b = pair()
+    grant = b.prepare("f", PROMPT)
+    b.order("f", b.generate(PROMPT, begin=len(PROMPT) - 1))
+    b.now = 3.0
+
+    assert grant.grant
+    assert b.order("f", Release("b")) == []
+    network.settle()
+    [told] = [o for o in b.hear() if isinstance(o, Told)]
+
+    assert told.phases == (Phase("wait", 0.0, 3.0),)
+
+
+def test_a_release_tells_of_the_answers_that_had_ended_too() -> None:
+    rig = Rig()
+    rig.order("f", ask(rig, Sampling(max_tokens=3, n=2)))
+    outcomes: list[Outcome] = []
+    while not any(isinstance(o, Output) and isinstance(o.message, ChoiceDone) for o in outcomes):
+        outcomes += rig.step()
+
+    assert phases(rig.order("f", Release("a"))) == [
+        "decode",
+        "queue",
+        "prefill",
+        "decode",
+    ]
 
 
 def test_suspending_stops_a_request_and_keeps_its_pages() -> None:

@@ -41,10 +41,6 @@ from observability.spans import Span
 from orchestrations.registry import strategies
 
 PAIR: Mapping[str, Role] = {"p0": "prefill", "d0": "decode"}
-HEARD_S = 0.02
-"""With steps of this length even a short answer outlasts the notice that its pages were taken. A
-sender that is noticed only after the answer's end has been released by then, and tells of no
-transfer."""
 
 
 class Numbers:

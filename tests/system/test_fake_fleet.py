@@ -16,7 +16,7 @@ from bus.messages import Sampling
 from bus.public import Delta, Done, GenerateRequest, Rejected, Reply, Welcome
 from engine.fake import FakeRunner, fake_card
 from orchestrations.registry import names
-from tests.system.fleet import HEARD_S, PAIR, Fleet, fake_model, fleet
+from tests.system.fleet import PAIR, Fleet, fake_model, fleet
 
 EXPECT = FakeRunner(fake_card(num_pages=1, page_size=4))
 LENGTHS = (1, 2, 3, 4, 5, 8, 9, 31, 32, 33, 64, 100, 257, 700)
@@ -210,7 +210,7 @@ async def test_no_answer_is_sent_to_where_it_would_be_a_command(reply: str) -> N
 
 
 async def test_one_trace_holds_the_whole_flow() -> None:
-    async with fleet(fake_model(step_s=HEARD_S)) as system:
+    async with fleet(fake_model()) as system:
         _, done = await system.ask(GenerateRequest(prompt=prompt(40), max_tokens=2))
         await system.idle()
         spans = [s for s in system.spans.spans if s.context.trace_id == done.flow]

@@ -19,7 +19,7 @@ from observability import instruments as of
 from observability import prometheus
 from observability.metrics import Distribution, Instrument, Point
 from tests.observability.collectors import decoded, http_metrics
-from tests.system.fleet import HEARD_S, Fleet, fake_model, fleet
+from tests.system.fleet import Fleet, fake_model, fleet
 from tests.system.gateway import client, gateway
 
 PROMPT = tuple(random.Random(1).choices(range(1000), k=100))
@@ -42,7 +42,7 @@ def found(points: list[Point], instrument: Instrument, **labels: str) -> float |
 
 
 async def test_engines_tell_of_tokens_pages_and_transfers() -> None:
-    async with fleet(fake_model(step_s=HEARD_S)) as system:
+    async with fleet(fake_model()) as system:
         await system.ask(GenerateRequest(prompt=PROMPT, max_tokens=5))
         await system.settled()
 
@@ -104,8 +104,7 @@ async def test_routers_tell_of_requests_transitions_and_refusals() -> None:
 
 
 async def test_every_instrument_is_measured_by_an_actor() -> None:
-    model = fake_model(step_s=HEARD_S)
-    async with fleet(model) as system, gateway(system) as host, client(host) as ai:
+    async with fleet(fake_model()) as system, gateway(system) as host, client(host) as ai:
         await ai.completions.create(model="fake", prompt=list(PROMPT), max_tokens=5)
         with pytest.raises(RequestRejected):
             await system.ask(GenerateRequest(prompt=()))

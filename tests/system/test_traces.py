@@ -31,7 +31,7 @@ from tests.observability.collectors import (
     grpc_collector,
     http_collector,
 )
-from tests.system.fleet import HEARD_S, PAIR, Fleet, fake_model, fleet
+from tests.system.fleet import PAIR, Fleet, fake_model, fleet
 from tests.system.gateway import client, gateway
 
 BOTH: list[tuple[OtlpProtocol, Opener]] = [
@@ -159,7 +159,7 @@ async def test_every_strategys_requests_are_whole_trees_over_both_protocols(
 
 
 async def test_a_disaggregated_requests_phases_and_transfer_are_told() -> None:
-    async with fleet(fake_model(step_s=HEARD_S)) as system:
+    async with fleet(fake_model()) as system:
         spans = await traced(system, GenerateRequest(prompt=PROMPT * 4, max_tokens=4))
 
     for trace in await both(spans):
