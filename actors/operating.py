@@ -130,26 +130,37 @@ async def watch_files(
     versions: VersionStore, paths: Sequence[Path], say: Callable[[str], None]
 ) -> None:
     """Put each file into service now, and again whenever it is saved, until cancelled. One that is
-    not fit is told of, and what served before goes on."""
+    not fit is told of, and what served before goes on; it is tried again when another has come into
+    service, since a policy may name that one."""
     seen: dict[Path, int] = {}
+    unfit: set[Path] = set()
     while True:
         for path in paths:
             saved = _saved_ns(path)
-            if saved and seen.get(path) != saved:
-                seen[path] = saved
-                await _put_into_service(versions, path, say)
+            if not saved or seen.get(path) == saved:
+                continue
+            seen[path] = saved
+            if not await _put_into_service(versions, path, say):
+                unfit.add(path)
+                continue
+            for other in unfit - {path}:
+                del seen[other]
+            unfit.clear()
         await asyncio.sleep(LOOK_EVERY_S)
 
 
-async def _put_into_service(versions: VersionStore, path: Path, say: Callable[[str], None]) -> None:
+async def _put_into_service(versions: VersionStore, path: Path, say: Callable[[str], None]) -> bool:
+    """Whether it serves now."""
     try:
         version = await add(versions, path)
         now = await versions.active(path.stem)
         if now is None or (now.candidate, now.share) != (version.ref, 1.0):
             now = await versions.activate(path.stem, version.ref)
         say(f"{path}: {describe(path.stem, now)}")
+        return True
     except (NotFit, OrchestrationError, BusError, OSError) as error:
         say(f"{path} is not put into service: {error}")
+        return False
 
 
 def _saved_ns(path: Path) -> int:

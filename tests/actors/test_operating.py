@@ -225,6 +225,36 @@ async def test_a_watched_file_that_cannot_be_seen_keeps_nobody_from_the_others(m
     assert str(mine) in told[0]
 
 
+async def test_a_watched_policy_serves_once_the_strategy_does_that_it_names(mine: Path) -> None:
+    chooser = mine.with_name("chooser.py")
+    chooser.write_text("def chooser(request, fleet): return 'mine'")
+    told: list[str] = []
+    versions = await VersionStore.open(MemoryBuckets(), "ms")
+    watching = asyncio.create_task(watch_files(versions, [chooser, mine], told.append))
+    try:
+        await _until(lambda: len(told) == 3)
+        first = await versions.active("chooser")
+
+        _save(chooser, "def chooser(request, fleet): return 'yours'")
+        await _until(lambda: len(told) == 4)
+        second = await versions.active("chooser")
+
+        _save(chooser, "def chooser(request, fleet): return 'data_parallel'")
+        await _until(lambda: len(told) == 5)
+        third = await versions.active("chooser")
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+    assert "names_nobody: there is no strategy 'mine'" in told[0]
+    assert first is not None
+    assert first.candidate == Ref("chooser", 1)
+    assert "names_nobody: there is no strategy 'yours'" in told[3]
+    assert second == first
+    assert third is not None
+    assert third.candidate == Ref("chooser", 2)
+
+
 def _save(path: Path, text: str) -> None:
     """A later time than before, also where the clock of the disk is coarse."""
     before = path.stat().st_mtime_ns
