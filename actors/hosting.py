@@ -45,6 +45,8 @@ logger = logging.getLogger("microserve.engine")
 class Engine(Protocol):
     """What a host needs of an engine: `engine.engine.Engine`, or anything that behaves like it."""
 
+    def is_repeat(self, order: Order) -> bool: ...
+
     def handle(self, event: Order | News, now: float) -> list[Outcome]: ...
 
     def step(self, now: float) -> list[Outcome]: ...
@@ -105,16 +107,18 @@ class HostCore:
         self._refusals, self._transfers = Counter[str](), Transfers()
 
     def order(self, order: Order, parent: SpanContext | None, now: float) -> list[Effect]:
-        """Carry out one order; a repeat of one that is under way changes nothing."""
+        """Carry out one order; a repeat changes nothing."""
         self._orders += 1
         if self._door and (refused := self._door.turned_away(order)):
             self._refusals[refused.reason] += 1
             return [self._say(order.router, order.flow, order.attempt, refused)]
         leg = self._legs.get(order.flow)
+        if leg and leg.attempt > order.attempt:
+            return [self._stale(order, leg.attempt)]
+        if self.engine.is_repeat(order):
+            return []
         if leg is None or leg.attempt < order.attempt:
             leg = self._legs[order.flow] = _Leg(order.attempt, order.router)
-        if leg.attempt > order.attempt:
-            return [self._stale(order, leg.attempt)]
         leg.accepted.setdefault(type(order.command).__name__, _Accepted(parent, now))
         return self.outcomes(self.engine.handle(order, now), now)
 

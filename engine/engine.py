@@ -78,6 +78,10 @@ class Engine:
         """This flow has something here, in whichever attempt."""
         return self._parts.flows.current(flow) is not None
 
+    def is_repeat(self, order: Order) -> bool:
+        """It was taken before: it was answered or will be, and is not answered again."""
+        return self._obeying.is_repeat(order)
+
     def statistics(self) -> EngineStatistics:
         return survey(self._parts)
 

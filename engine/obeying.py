@@ -49,6 +49,14 @@ class Obeying:
             event = Refused(verb, refusal.reason, refusal.message)
             return [Told(order.flow, order.attempt, verb, event)]
 
+    def is_repeat(self, order: Order) -> bool:
+        """It is going to be answered, or was: `obey` has nothing to say to it."""
+        try:
+            _check_epoch(order, self._parts.config)
+            return self._parts.flows.is_repeat(order)
+        except Refusal:
+            return False
+
     def _begun(self, order: Order, verb: str, now: float) -> list[Outcome]:
         _check_epoch(order, self._parts.config)
         if isinstance(order.command, Query):

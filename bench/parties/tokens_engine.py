@@ -53,6 +53,9 @@ class Emitter:
         self._emitting = self._streams[emit.encoding]
         self._num_steps, self._pace = emit.num_steps, Pace(emit.interval_s)
 
+    def is_repeat(self, order: Order) -> bool:
+        return False
+
     def handle(self, event: Order | News, now: float) -> list[Outcome]:
         if not isinstance(event, Order):
             return []

@@ -56,6 +56,9 @@ class Stepping:
         """What its next steps come to."""
         self.owners = 0
 
+    def is_repeat(self, order: Order) -> bool:
+        return False
+
     def handle(self, event: Order | News, now: float) -> list[Outcome]:
         self.heard.append(event)
         assert self.owners == 0, "the engine is on the device thread"

@@ -54,6 +54,10 @@ class Scripted:
     def __init__(self) -> None:
         self.says: deque[list[Outcome]] = deque()
         self.heard: list[Order | News] = []
+        self.repeats = False
+
+    def is_repeat(self, order: Order) -> bool:
+        return self.repeats
 
     def handle(self, event: Order | News, now: float) -> list[Outcome]:
         self.heard.append(event)
@@ -293,6 +297,16 @@ def test_a_transfer_that_is_told_with_a_release_counts_and_was_no_failure(host: 
         ("process Release", None),
     ]
     assert host.core.statistics().transfers["shm"].count == 1
+
+
+def test_a_repeat_of_a_command_that_ended_leaves_nothing_open(host: Host) -> None:
+    prepare = Order("a", 1, "r0", PrepRecv("e0", PROMPT))
+    host.core.order(prepare, PARENT, 1.0)
+    host.told("a", "PrepRecv", Prepared(b"", 0))
+    host.engine.repeats = True
+
+    assert host.core.order(prepare, PARENT, 1.5) == []
+    assert host.core.statistics().open == 0
 
 
 def test_a_newer_attempt_takes_the_flow_over(host: Host) -> None:

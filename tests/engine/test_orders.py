@@ -120,6 +120,25 @@ def test_nothing_starts_after_a_release_that_overtook_it() -> None:
     assert events(rig.order("f", Release("a"))) == [Released()]
 
 
+def test_an_engine_knows_which_orders_are_not_answered_again() -> None:
+    _, _, b = pair()
+
+    def is_repeat(command: AnyCommand, attempt: int = 1, epoch: int = 0) -> bool:
+        return b.engine.is_repeat(Order("f", attempt, "router", command, epoch))
+
+    prepare = PrepRecv("b", Tokens(PROMPT), -1)
+    assert not is_repeat(prepare)
+    b.prepare("f", PROMPT)
+
+    assert is_repeat(prepare)
+    assert not is_repeat(prepare, epoch=6), "it is refused: an incarnation that is gone was meant"
+    assert not is_repeat(prepare, attempt=2)
+    assert not is_repeat(b.generate(PROMPT))
+    b.order("f", Release("b"))
+    assert is_repeat(prepare)
+    assert not is_repeat(b.generate(PROMPT)), "it is refused: the flow was released"
+
+
 def test_the_memory_of_ended_flows_is_bounded() -> None:
     rig = Rig(config=small(remembered_flows=2))
     for flow in ("f", "g", "h"):
