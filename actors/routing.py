@@ -267,12 +267,13 @@ class RouterCore:
         return [Publish(subject, encode(moves))] if moves else []
 
     def _undelivered(self, event: Undelivered, now: float) -> list[Effect]:
-        command = event.order.command
+        order, engine = event.order, event.order.command.engine
         if event.refusal is not None:
-            order, refusal = event.order, event.refusal
-            report = Report(order.flow, order.attempt, command.engine, order.epoch, refusal)
+            report = Report(order.flow, order.attempt, engine, order.epoch, event.refusal)
             return self._answered(report, now)
-        return self._attendance.lost(command.engine, now)
+        if order.epoch != self.roster.epoch(engine):
+            return []  # it was lost, and who had something there knows; it may be back by now
+        return self._attendance.lost(engine, now)
 
     def _trace_answer(self, flow: Flow, engine: str, answer: Answer, now: float) -> None:
         if isinstance(answer, Started):

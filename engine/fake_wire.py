@@ -194,6 +194,10 @@ class FakeWire:
 
     def open(self, flow: str, attempt: int, grant: bytes, begin: int, end: int) -> None:
         granted = self._found(grant)
+        if granted is None:  # as the receiver answers it, by and by
+            failed = SendFailed(flow, attempt, reason=f"no such grant: {grant!r}")
+            self._network.events[self._engine].append(failed)
+            return
         if (begin, end) != (granted.begin, granted.end):
             raise GrantRefused(
                 "bad_range",
@@ -231,9 +235,10 @@ class FakeWire:
         if opened:
             opened.aborted = True
 
-    def _found(self, grant: bytes) -> Granted:
+    def _found(self, grant: bytes) -> Granted | None:
+        """None where it is over: only its receiver knows that."""
         try:
             engine, flow, attempt = grant.decode().split("/")
-            return self._network.granted[engine, flow, int(attempt)]
-        except (ValueError, KeyError):
-            raise GrantRefused("bad_request", f"no such grant: {grant!r}") from None
+            return self._network.granted.get((engine, flow, int(attempt)))
+        except ValueError:
+            raise GrantRefused("bad_request", f"this is no grant: {grant!r}") from None

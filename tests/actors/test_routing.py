@@ -256,6 +256,18 @@ def test_an_engine_without_listeners_is_lost_at_once(router: Router) -> None:
     assert router.core.roster.epoch("d0") == 0
 
 
+def test_what_did_not_reach_an_engine_that_is_back_since_says_nothing_of_it(
+    router: Router,
+) -> None:
+    [_, send] = router.ask()
+    assert isinstance(send, Send)
+    farewell = next(e for e in router.beat("d0", "decode", epoch=2) if isinstance(e, Send))
+
+    assert router.hear(Undelivered(send.order)) == []
+    assert router.hear(Undelivered(farewell.order)) == []
+    assert router.core.roster.epoch("d0") == 2
+
+
 def test_an_order_that_was_turned_down_at_the_door_is_a_refusal(router: Router) -> None:
     [_, send] = router.ask()
     assert isinstance(send, Send)

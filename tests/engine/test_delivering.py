@@ -249,10 +249,10 @@ def test_what_the_transport_refuses_is_refused_with_its_reason() -> None:
     grant = b.prepare("f", PROMPT)
 
     other = RemoteSend("a", Tokens(PROMPT), grant.grant, 0, 8)
-    unknown = RemoteSend("a", Tokens(PROMPT), b"c/f/1", 0, 8)
+    nonsense = RemoteSend("a", Tokens(PROMPT), b"?", 0, 8)
 
     assert reason(a.order("f", other)) == "bad_range"
-    assert reason(a.order("g", unknown)) == "bad_request"
+    assert reason(a.order("g", nonsense)) == "bad_request"
     a.assert_empty()
 
 

@@ -211,7 +211,6 @@ def test_a_writer_is_cut_off_when_the_lease_runs_out() -> None:
     ("grant", "begin", "end", "reason"),
     [
         (b"b/f/1", 0, 10, "bad_range"),
-        (b"b/g/1", 4, 10, "bad_request"),
         (b"?", 4, 10, "bad_request"),
     ],
 )
@@ -224,6 +223,14 @@ def test_a_grant_that_does_not_fit_is_refused(
         ends.a.open("f", 1, grant, begin, end)
 
     assert refused.value.reason == reason
+
+
+def test_a_grant_that_is_over_fails_as_its_receiver_tells_it() -> None:
+    ends = Ends()
+
+    ends.a.open("f", 1, b"b/g/1", 4, 10)
+
+    assert ends.heard() == ([SendFailed("f", 1, "no such grant: b'b/g/1'")], [])
 
 
 def test_a_grant_is_used_once() -> None:
