@@ -13,6 +13,7 @@ from random import Random
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from actors.effects import Effect, Publish, Send, Withdraw
 from actors.inputs import Asked, RouterInput, Ticked, Undelivered, Wished, Withdrawn
@@ -57,6 +58,8 @@ class Chances(Struct, frozen=True):
     """Of an order to come twice."""
     break_off: float = 0.0
     """Of what may happen on the wires, a transfer that fails or a lease that runs out."""
+    hurry: float = 0.0
+    """Of a request to have little time."""
 
 
 class History:
@@ -131,9 +134,9 @@ class History:
 
     def begin(self, name: str) -> None:
         self.epochs[name] += 1
-        member = Incarnation(
-            self.network, name, self.epochs[name], self.roles[name], self.num_pages
-        )
+        who = name, self.epochs[name], self.roles[name]
+        draft_tokens, num_slots = self.random.choice([0, 3]), self.random.choice([0, 8])
+        member = Incarnation(self.network, *who, self.num_pages, draft_tokens, num_slots)
         self.members[name] = member
         self._say_to_router(name, member.beat())
 
@@ -183,7 +186,17 @@ class History:
             prompt, sampling, Mailbox(USERS, "msgpack"), priority=chance.choice([0, 0, 1])
         )
         name = chance.choice(self.names)
-        self.asked[flow] = asked = Asked(flow, "fake", request, name, tag=flow)
+        if name == "migrate_context":  # a context is moved, and nothing answered
+            request = replace(request, sampling=Sampling(max_tokens=0))
+        self.asked[flow] = asked = Asked(
+            flow,
+            "fake",
+            request,
+            name,
+            timeout_s=1.0 if chance.random() < self.chances.hurry else None,
+            tag=flow,
+            user=chance.choice(["ann", "bob"]),
+        )
         self._tell_router(asked)
 
     def leave(self) -> None:

@@ -15,6 +15,7 @@ from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.fake import FakeDetokenizer, FakeRunner, fake_card
 from engine.fake_wire import FakeNetwork
+from tests.engine.device import store_for
 
 SUBJECTS: Final = Subjects()
 SLOTS: Final = 4
@@ -22,14 +23,23 @@ SLOTS: Final = 4
 
 class Incarnation:
     def __init__(
-        self, network: FakeNetwork, name: str, epoch: int, role: Role, num_pages: int
+        self,
+        network: FakeNetwork,
+        name: str,
+        epoch: int,
+        role: Role,
+        num_pages: int,
+        draft_tokens: int,
+        num_slots: int,
     ) -> None:
+        """With a second tier of ``num_slots`` pages, where there are any."""
         card = fake_card(num_pages, max_context=128)
         runner = FakeRunner(card)
         limits = {"max_running": SLOTS, "max_batch_tokens": 24, "prefill_chunk": 7}
-        config = EngineConfig(name, epoch, **limits)
+        config = EngineConfig(name, epoch, **limits, draft_tokens=draft_tokens)
         wire = network.wire(name, runner.memory, card.shape)
-        self.engine = Engine(config, runner, FakeDetokenizer, wire, lambda: 0.0)
+        store = store_for(runner, num_slots) if num_slots else None
+        self.engine = Engine(config, runner, FakeDetokenizer, wire, lambda: 0.0, store=store)
         self.host = HostCore(name, epoch, self.engine, SUBJECTS, Door(SLOTS, self.engine.holds))
         self.news = CacheNews(name, epoch, self.engine, SUBJECTS)
         self.badge = Badge(name, epoch, "fake", role, card.shape.page_size, 128, "c", SLOTS)

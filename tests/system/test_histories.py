@@ -22,7 +22,9 @@ GENERATING = tuple(name for name in names() if name != "migrate_context")
 SURVIVING = ("adaptive", "migrate_running", "placed", "resilient")
 PEACE = Chances()
 LOSSES = Chances(death=0.006, direct=0.02, repeat=0.1, break_off=0.03)
-TROUBLE = Chances(death=0.004, silence=0.002, leave=0.01, direct=0.02, repeat=0.1, break_off=0.03)
+TROUBLE = Chances(
+    death=0.004, silence=0.002, leave=0.01, direct=0.02, repeat=0.1, break_off=0.03, hurry=0.2
+)
 
 
 def lived(
@@ -30,9 +32,9 @@ def lived(
     fleet: Mapping[str, Role],
     chances: Chances,
     num_pages: int = 40,
-    names: Sequence[str] = GENERATING,
+    served: Sequence[str] = GENERATING,
 ) -> History:
-    history = History(seed, fleet, chances, num_pages, names)
+    history = History(seed, fleet, chances, num_pages, served)
     history.live(1500)
     history.settle()
     history.check()
@@ -49,7 +51,7 @@ def lived(
 def test_whatever_happens_everybody_is_answered_and_nothing_is_left(
     seed: int, fleet: Mapping[str, Role], chances: Chances, num_pages: int
 ) -> None:
-    lived(seed, fleet, chances, num_pages)
+    lived(seed, fleet, chances, num_pages, names())
 
 
 def test_where_nothing_goes_wrong_every_answer_is_whole() -> None:
@@ -67,6 +69,6 @@ def test_where_nothing_goes_wrong_every_answer_is_whole() -> None:
 def test_who_survives_losses_answers_every_request_to_its_end(
     seed: int, fleet: Mapping[str, Role]
 ) -> None:
-    outcomes = lived(seed, fleet, LOSSES, names=SURVIVING).outcomes
+    outcomes = lived(seed, fleet, LOSSES, served=SURVIVING).outcomes
 
     assert {reason for _, reason in outcomes} <= {"length"}

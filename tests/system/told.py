@@ -39,6 +39,6 @@ def _check(request: Request, tokens: dict[int, list[int]], done: Done) -> None:
     for choice, answer in tokens.items():
         must = runner.continuation(request.prompt, len(answer), request.sampling, choice)
         assert answer == must, f"choice {choice} of {done.flow} has wrong tokens"
-    sizes = [len(answer) for answer in tokens.values()]
-    whole = [request.sampling.max_tokens] * request.sampling.n
-    assert done.reason != "length" or sizes == whole, f"{done.flow} ended too soon"
+    num_tokens = sum(map(len, tokens.values()))
+    whole = request.sampling.max_tokens * request.sampling.n
+    assert done.reason != "length" or num_tokens == whole, f"{done.flow} ended too soon"
