@@ -36,9 +36,11 @@ def plot(points: Sequence[Point], path: Path) -> None:
                 line = [p for p in points if (p.workload, p.strategy) == (workload, strategy)]
                 rates = [p.rate_per_s for p in line]
                 axis.plot(rates, [getattr(p, field) * 1e3 for p in line], "o-", label=strategy)
-            axis.set_yscale("log")
+            axis.set_ylim(bottom=0)
+            axis.tick_params(labelsize=7)
             axis.set_title(f"{workload}: {label}, ms", fontsize=8)
-    axes[-1][0].set_xlabel("requests/s")
+    for axis in axes[-1]:
+        axis.set_xlabel("requests/s", fontsize=8)
     axes[0][0].legend(fontsize=7)
     figure.savefig(path)
     pyplot.close(figure)
